@@ -1,0 +1,25 @@
+//! The work of blockprint: from a text to an image, and one module for each operation on images.
+//!
+//! An operation is plain functions: `plan(request, task)` writes nothing, holds every refusal and claims the
+//! target; `perform(plan, task)` does the work and returns a report. Nothing here prints: a face (the program,
+//! a daemon) listens to the [`Task`](image::Task) and shows the report in its own form.
+
+mod folders;
+mod journal;
+pub mod location;
+pub mod mapfile;
+pub mod ops;
+mod pipeline;
+mod publish;
+pub mod registry;
+mod steps;
+
+pub use pipeline::Threads;
+pub use steps::Steps;
+
+// The words of the crates below that a face needs to speak with an operation.
+pub use image::ranges::RangeSet;
+pub use image::units::Bytes;
+pub use image::{Error, ErrorKind, Extent, ExtentKind, Listener, Phase, Progress, Result, Task};
+pub use sys::holders::{Holders, HoldingDevice, HoldingKind};
+pub use sys::{MountEntry, Namespace};

@@ -1,0 +1,283 @@
+//! The loop of a copy: reads data, finds zeroes, writes each byte at most once.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use image::ranges::RangeSet;
+use image::{AlignedBuf, Extent, ExtentKind, Image, ImageExt, ImageMut, Result, Task};
+
+use super::OnReadError;
+use super::rescue;
+use crate::Threads;
+use crate::pipeline::for_each_piece;
+
+/// A copy of some ranges of one image onto another.
+pub(crate) struct Transfer<'a> {
+    pub(crate) source: &'a dyn Image,
+    pub(crate) target: &'a dyn ImageMut,
+    /// What is to be copied.
+    pub(crate) ranges: Vec<Range<u64>>,
+    pub(crate) shape: Shape,
+    pub(crate) on_read_error: OnReadError,
+    pub(crate) threads: Threads,
+}
+
+/// How the bytes are cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// All of the target reads as zeroes already, so that zero runs are left out.
+    pub(crate) blank: bool,
+    /// How much is read at once.
+    pub(crate) piece_bytes: usize,
+    /// Zero runs are found in multiples of this.
+    pub(crate) granule_bytes: usize,
+    /// Shorter zero runs between data are written with it, in one piece.
+    pub(crate) zero_run_min_bytes: usize,
+}
+
+/// What a transfer has done so far; looked at while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    done: Mutex<Done>,
+    written_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Done {
+    ranges: RangeSet,
+    unreadable: RangeSet,
+}
+
+impl Shape {
+    /// For pieces that go through the page cache: small enough to stay in a core's own cache between being
+    /// read, looked at and written.
+    pub(crate) fn cached(granule_bytes: u64, blank: bool) -> Self {
+        let granule_bytes = granule_bytes.clamp(512, 64 << 10) as usize;
+        Shape { blank, piece_bytes: 256 << 10, granule_bytes, zero_run_min_bytes: granule_bytes }
+    }
+
+    /// For pieces that go straight to or from a device, where large requests count.
+    pub(crate) fn direct(granule_bytes: u64, blank: bool) -> Self {
+        Shape { piece_bytes: 1 << 20, ..Shape::cached(granule_bytes, blank) }
+    }
+}
+
+impl Ledger {
+    /// A ledger in which `done`, of it `unreadable`, stands from an earlier run.
+    pub(crate) fn resumed(done: RangeSet, unreadable: RangeSet) -> Self {
+        Ledger {
+            done: Mutex::new(Done { ranges: done, unreadable }),
+            written_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// What is done, and what of it could not be read.
+    pub(crate) fn snapshot(&self) -> (RangeSet, RangeSet) {
+        let done = self.lock();
+        (done.ranges.clone(), done.unreadable.clone())
+    }
+
+    /// Bytes of data that this run has written.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Done> {
+        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Transfer<'_> {
+    /// Copies. Each `tick_every`, `tick` is called on this thread, with the ledger as it is then.
+    pub(crate) fn run(
+        &self,
+        task: &Task,
+        ledger: &Ledger,
+        tick_every: Duration,
+        mut tick: impl FnMut(&Ledger) -> Result<()>,
+    ) -> Result<()> {
+        let work = |piece: Extent, buf: &mut AlignedBuf| {
+            let unreadable = self.copy_piece(piece, buf, ledger, task)?;
+            let mut done = ledger.lock();
+            done.ranges.insert(piece.range());
+            for range in unreadable {
+                done.unreadable.insert(range);
+            }
+            Ok(())
+        };
+        for_each_piece(self.threads, task, self.pieces(), work, tick_every, || tick(ledger))
+    }
+
+    /// The ranges in order, cut so that no piece of data is larger than [`Shape::piece_bytes`], and no other
+    /// so large that it would be long until the next checkpoint.
+    fn pieces(&self) -> impl Iterator<Item = Result<Extent>> + Send + '_ {
+        let mut extents =
+            self.ranges.clone().into_iter().flat_map(|range| self.source.extents(range));
+        let mut rest: Option<Extent> = None;
+        std::iter::from_fn(move || {
+            let extent = match rest.take() {
+                Some(extent) => extent,
+                None => match extents.next()? {
+                    Ok(extent) => extent,
+                    Err(error) => return Some(Err(error)),
+                },
+            };
+            let most = match extent.kind {
+                ExtentKind::Data => self.shape.piece_bytes as u64,
+                _ if self.shape.blank => u64::MAX,
+                _ => QUIET_PIECE_BYTES,
+            };
+            // Cut at multiples, so that all pieces but the first and last are aligned.
+            let cut = (extent.offset - extent.offset % most).saturating_add(most).min(extent.end());
+            let piece = extent.until(cut);
+            if cut < extent.end() {
+                rest = Some(Extent::new(cut..extent.end(), extent.kind));
+            }
+            Some(Ok(piece))
+        })
+    }
+
+    fn copy_piece(
+        &self,
+        piece: Extent,
+        buf: &mut AlignedBuf,
+        ledger: &Ledger,
+        task: &Task,
+    ) -> Result<Vec<Range<u64>>> {
+        match piece.kind {
+            ExtentKind::Zero => {
+                self.zero(piece.range())?;
+                if !self.shape.blank {
+                    task.advance(piece.len_bytes);
+                }
+                Ok(Vec::new())
+            }
+            ExtentKind::Unspecified => {
+                if !self.shape.blank {
+                    self.target.forget(piece.range())?;
+                    task.advance(piece.len_bytes);
+                }
+                Ok(Vec::new())
+            }
+            ExtentKind::Data => {
+                buf.grow_to(self.shape.piece_bytes);
+                let bytes = &mut buf[..piece.len_bytes as usize];
+                let unreadable = match self.on_read_error {
+                    OnReadError::Stop => {
+                        self.source.read_at(bytes, piece.offset)?;
+                        Vec::new()
+                    }
+                    OnReadError::Zero => rescue::read(self.source, bytes, piece.offset, task)?,
+                };
+                self.write(bytes, piece.offset, ledger)?;
+                task.advance(piece.len_bytes);
+                Ok(unreadable)
+            }
+        }
+    }
+
+    /// Writes what is not zero, and zeroes the rest.
+    fn write(&self, bytes: &[u8], offset: u64, ledger: &Ledger) -> Result<()> {
+        for (range, is_zero) in runs(bytes, self.shape) {
+            let at = offset + range.start as u64;
+            if is_zero {
+                self.zero(at..offset + range.end as u64)?;
+            } else {
+                ledger.written_bytes.fetch_add(range.len() as u64, Ordering::Relaxed);
+                self.target.write_at(&bytes[range], at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn zero(&self, range: Range<u64>) -> Result<()> {
+        if self.shape.blank {
+            return Ok(());
+        }
+        // What is a hole in the target already stays one.
+        for extent in self.target.extents(range) {
+            let extent = extent?;
+            if extent.kind != ExtentKind::Zero {
+                self.target.zero(extent.range())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How much is zeroed or discarded in one call.
+const QUIET_PIECE_BYTES: u64 = 64 << 20;
+
+/// Cuts `bytes` into runs that are all zero and runs that are not. Zero runs are whole granules (the last may be
+/// short) and at least [`Shape::zero_run_min_bytes`] long, unless all of `bytes` is zero.
+fn runs(bytes: &[u8], shape: Shape) -> impl Iterator<Item = (Range<usize>, bool)> + '_ {
+    let granule = shape.granule_bytes;
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        if at >= bytes.len() {
+            return None;
+        }
+        let start = at;
+        let zeroes = digest::zero_prefix_len(&bytes[at..], granule);
+        if zeroes >= shape.zero_run_min_bytes || zeroes == bytes.len() - at && zeroes > 0 {
+            at += zeroes;
+            return Some((start..at, true));
+        }
+        // Data: up to the next zero run that is long enough.
+        at += zeroes;
+        while at < bytes.len() {
+            let zeroes = digest::zero_prefix_len(&bytes[at..], granule);
+            let ends_here = at + zeroes == bytes.len();
+            if zeroes > 0 && (zeroes >= shape.zero_run_min_bytes || ends_here) {
+                break;
+            }
+            at += zeroes.max(granule.min(bytes.len() - at));
+        }
+        Some((start..at, false))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn runs_cover_all_bytes_and_tell_the_truth(
+            blocks in prop::collection::vec(0usize..3, 1..60), tail in 0usize..16, min in 1usize..5,
+        ) {
+            let granule = 16;
+            let mut bytes = Vec::new();
+            for (number, kind) in blocks.iter().enumerate() {
+                let mut block = vec![0u8; granule];
+                if *kind == 0 {
+                    block[number % granule] = 1;
+                }
+                bytes.extend(block);
+            }
+            bytes.extend(vec![0u8; tail]);
+            let shape = Shape {
+                blank: false, piece_bytes: 0, granule_bytes: granule, zero_run_min_bytes: min * granule,
+            };
+            let mut at = 0;
+            let mut last = None;
+            for (range, is_zero) in runs(&bytes, shape) {
+                prop_assert_eq!(range.start, at);
+                prop_assert!(range.end > at);
+                prop_assert_ne!(last, Some(is_zero), "neighbours of one kind are merged");
+                prop_assert_eq!(range.start % granule, 0);
+                if is_zero {
+                    prop_assert!(bytes[range.clone()].iter().all(|&byte| byte == 0));
+                }
+                let first_is_data = bytes[range.start..].iter().take(granule).any(|&byte| byte != 0);
+                prop_assert!(min > 1 || is_zero != first_is_data);
+                at = range.end;
+                last = Some(is_zero);
+            }
+            prop_assert_eq!(at, bytes.len());
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Linux for blockprint: files and devices as media, reflinks, physical extent maps, freezing, loop devices, mounts.
+//!
+//! Together with `digest` the only crate with `unsafe`: one function per system call in `ioctl` and
+//! `freeze::watchdog`, borrowed descriptors in, results out. Nothing here decides anything: what is refused and
+//! what is tried next is written in `engine`.
+
+#![allow(unsafe_code)]
+
+mod block;
+mod fiemap;
+pub mod freeze;
+pub mod holders;
+mod ioctl;
+mod loops;
+pub mod media;
+mod mounts;
+mod process;
+mod reflink;
+
+pub use block::{BlockDevice, DeviceNumber};
+pub use fiemap::{PhysicalExtent, PhysicalMap};
+pub use loops::LoopDevice;
+pub use media::{Access, DeviceMedium, Directory, FileMedium, UnnamedFile};
+pub use mounts::{MountEntry, MountTable, Namespace};
+pub use process::{kill_self, lock_memory, online_cores, raise_stop, umask};
+pub use reflink::{clone_range, clone_whole};

@@ -1,0 +1,77 @@
+//! The media that Linux has: regular files, block devices, directories that name them.
+
+mod device;
+mod directory;
+mod direct;
+mod file;
+mod unnamed;
+
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::fs::File;
+
+use image::{Error, ErrorKind, Result};
+
+pub use device::DeviceMedium;
+pub use directory::Directory;
+pub use file::{FileMedium, ZeroRung};
+pub use unnamed::UnnamedFile;
+
+/// What a medium is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing; a block device is claimed exclusively.
+    Write,
+}
+
+/// Fills `buf`; the end of the file in the middle of it means that it was cut under our hands.
+fn read_all(file: &File, name: &str, buf: &mut [u8], offset: u64) -> Result<()> {
+    file.read_exact_at(buf, offset).map_err(|cause| {
+        let range = offset..offset + buf.len() as u64;
+        if cause.kind() == io::ErrorKind::UnexpectedEof {
+            let end = file.metadata().map_or(0, |metadata| metadata.len());
+            let sentence = format!(
+                "{name} became shorter while it was read: bytes up to {} were wanted, it ends at {end}",
+                range.end
+            );
+            return Error::new(ErrorKind::Changed, sentence).at(name, Some(range));
+        }
+        failed("read", name, &range, cause)
+    })
+}
+
+/// Writes all of `buf`.
+fn write_all(file: &File, name: &str, buf: &[u8], offset: u64) -> Result<()> {
+    file.write_all_at(buf, offset)
+        .map_err(|cause| failed("write", name, &(offset..offset + buf.len() as u64), cause))
+}
+
+/// The error for a transfer that failed.
+fn failed(verb: &str, name: &str, range: &Range<u64>, cause: io::Error) -> Error {
+    let sentence =
+        format!("cannot {verb} {} bytes at offset {} of {name}", range.end - range.start, range.start);
+    Error::io(sentence, cause).at(name, Some(range.clone()))
+}
+
+/// Whether the kernel, filesystem or driver cannot do this at all, so that the next rung of a ladder is due.
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::ENOTTY | libc::EINVAL | libc::ENODEV)
+    )
+}
+
+/// Writes zeroes over `range`, the last rung of each ladder.
+fn write_zeroes(range: Range<u64>, write: impl Fn(&[u8], u64) -> Result<()>) -> Result<()> {
+    static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(ZEROES.len() as u64) as usize;
+        write(&ZEROES[..len], at)?;
+        at += len as u64;
+    }
+    Ok(())
+}
