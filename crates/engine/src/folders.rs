@@ -26,9 +26,8 @@ pub(crate) fn beside(name: &OsStr, suffix: &str) -> OsString {
 /// A folder for what has to be kept about devices, which nothing can be kept beside: `/dev` is gone after the
 /// next start.
 pub(crate) fn state_folder() -> PathBuf {
-    let absolute = |name: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
-    };
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .unwrap_or_else(|| PathBuf::from("/var/lib"));
@@ -63,7 +62,8 @@ mod tests {
         assert_eq!(beside(OsStr::new("disk.img"), ".journal"), "disk.img.journal");
         let long = "x".repeat(NAME_MAX);
         let other = format!("{}y", "x".repeat(NAME_MAX - 1));
-        let (a, b) = (beside(OsStr::new(&long), ".journal"), beside(OsStr::new(&other), ".journal"));
+        let (a, b) =
+            (beside(OsStr::new(&long), ".journal"), beside(OsStr::new(&other), ".journal"));
         assert!(a.len() <= NAME_MAX && b.len() <= NAME_MAX && a != b);
     }
 

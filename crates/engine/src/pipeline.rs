@@ -108,8 +108,7 @@ mod tests {
             taken.fetch_add(1, Ordering::Relaxed);
             if piece == 10 { Err(Error::new(ErrorKind::Io, "ten")) } else { Ok(()) }
         };
-        let result =
-            for_each_piece(THREE, &Task::silent(), (0..).map(Ok), work, NEVER, || Ok(()));
+        let result = for_each_piece(THREE, &Task::silent(), (0..).map(Ok), work, NEVER, || Ok(()));
         assert_eq!(result.unwrap_err().to_string(), "ten");
     }
 

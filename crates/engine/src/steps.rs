@@ -14,6 +14,11 @@ impl Steps {
         Steps(Some(Arc::new(hook)))
     }
 
+    /// Tells another hook of `step`: for hooks that wrap one.
+    pub fn pass(&self, step: &'static str) {
+        self.reach(step);
+    }
+
     /// The operation has come to `step`.
     pub(crate) fn reach(&self, step: &'static str) {
         if let Some(hook) = &self.0 {

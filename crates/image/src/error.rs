@@ -159,14 +159,11 @@ fn kind_of(cause: &io::Error) -> ErrorKind {
 }
 
 /// The sentences from `error` downwards, a colon between them.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = words_of(error);
     let mut below = error.source();
     while let Some(cause) = below {
-        let words = match cause.downcast_ref::<io::Error>() {
-            Some(io) => plain_io(io),
-            None => cause.to_string(),
-        };
+        let words = words_of(cause);
         if !text.ends_with(&words) {
             text.push_str(": ");
             text.push_str(&words);
@@ -176,12 +173,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The system's words for an error, without Rust's "(os error 5)".
-fn plain_io(error: &io::Error) -> String {
+/// The words of one error; those of the system without Rust's "(os error 5)".
+fn words_of(error: &(dyn std::error::Error + 'static)) -> String {
     let text = error.to_string();
     match text.find(" (os error ") {
-        Some(end) => text[..end].to_string(),
-        None => text,
+        Some(end) if error.is::<io::Error>() => text[..end].to_string(),
+        _ => text,
     }
 }
 

@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 
 use crate::{Medium, Result};
 
-/// A place where media have names, such as a directory.
+/// A place where media have names, such as a directory. A name is one component: no separator, not `..`.
+///
+/// A medium that is open stays so when it is renamed.
 ///
 /// What a power cut may leave: of the namings since the last [`sync`](Folder::sync) that returned, any number
 /// from the first on (a journal keeps their order); a medium under its new name has the bytes that were synced

@@ -27,6 +27,9 @@ pub trait Image: Send + Sync {
 
 /// An image that can be written, at any offset by many threads at once.
 ///
+/// Ranges that are empty never get here. Two threads may write neighbouring bytes of one block: a format that
+/// reads, changes and writes blocks has to keep both.
+///
 /// What a power cut may leave is said by each format; for all of them, what was written before a
 /// [`flush`](ImageMut::flush) that returned is there.
 pub trait ImageMut: Image {
@@ -42,7 +45,8 @@ pub trait ImageMut: Image {
     /// Everything written before is durable once this returns.
     fn flush(&self) -> Result<()>;
 
-    /// Cuts or grows to `size_bytes`; what is new reads as zeroes.
+    /// Cuts or grows to `size_bytes`; what is new reads as zeroes. What cannot change its size refuses with
+    /// [`ErrorKind::Unsupported`], except for the size it has.
     fn resize(&mut self, size_bytes: u64) -> Result<()>;
 }
 

@@ -10,7 +10,8 @@ use crate::{Extent, Result};
 /// byte from two threads gets one of the two values.
 ///
 /// What a power cut may leave: of the writes, punches and length changes since the last [`sync`](Medium::sync)
-/// that returned, any subset, each whole or torn at a 512-byte sector. What was synced stays.
+/// that returned, any subset, each whole or torn at a 512-byte sector; a write past the end counts as a write and a change of
+/// length, either of which may be there without the other. What was synced stays.
 pub trait Medium: Send + Sync {
     /// What people call it: a path, or a made-up name.
     fn name(&self) -> &str;
@@ -18,14 +19,17 @@ pub trait Medium: Send + Sync {
     /// Size in bytes, as it is now.
     fn len(&self) -> Result<u64>;
 
-    /// Fills all of `buf` from `offset`. Past the end it fails with [`ErrorKind::Changed`], since whoever
-    /// asks has looked at the length before.
+    /// Fills all of `buf` from `offset`. Past the end, however far, it fails with [`ErrorKind::Changed`], since
+    /// whoever asks has looked at the length before.
     ///
     /// [`ErrorKind::Changed`]: crate::ErrorKind::Changed
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
 
     /// Writes all of `buf` at `offset`. Past the end it grows the medium, if that can grow; what lies between
-    /// the old end and `offset` then reads as zeroes.
+    /// the old end and `offset` then reads as zeroes. Past a fixed end it fails with [`ErrorKind::Full`]; what
+    /// lies before the end may have been written. Writing nothing does nothing, also past the end.
+    ///
+    /// [`ErrorKind::Full`]: crate::ErrorKind::Full
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()>;
 
     /// Cuts or grows to `len_bytes`; what is new reads as zeroes. A medium of fixed size refuses with
@@ -35,14 +39,15 @@ pub trait Medium: Send + Sync {
     fn set_len(&self, len_bytes: u64) -> Result<()>;
 
     /// Makes `range`, which lies within the length, read as zeroes, and gives its space back where that is
-    /// possible. Each medium documents the ladder that it steps down.
+    /// possible. Each medium documents the ladder that it steps down. An empty range is permitted.
     fn punch(&self, range: Range<u64>) -> Result<()>;
 
-    /// Says that the content of `range`, which lies within the length, no longer matters. May do nothing.
+    /// Says that the content of `range`, which lies within the length, no longer matters. May do nothing. An empty
+    /// range is permitted.
     fn discard(&self, range: Range<u64>) -> Result<()>;
 
     /// The run that begins at `offset`, which lies before the end: data, or zeroes known without reading.
-    /// May end early. `Data` is always a permitted answer.
+    /// May end early. `Data` is always a permitted answer, `Unspecified` never: a medium knows only bytes.
     fn extent_at(&self, offset: u64) -> Result<Extent>;
 
     /// Everything that returned before is durable once this returns, the length included.
@@ -59,35 +64,40 @@ pub trait Medium: Send + Sync {
     }
 }
 
-impl<M: Medium + ?Sized> Medium for Box<M> {
-    fn name(&self) -> &str {
-        (**self).name()
-    }
-    fn len(&self) -> Result<u64> {
-        (**self).len()
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        (**self).read_at(buf, offset)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        (**self).write_at(buf, offset)
-    }
-    fn set_len(&self, len_bytes: u64) -> Result<()> {
-        (**self).set_len(len_bytes)
-    }
-    fn punch(&self, range: Range<u64>) -> Result<()> {
-        (**self).punch(range)
-    }
-    fn discard(&self, range: Range<u64>) -> Result<()> {
-        (**self).discard(range)
-    }
-    fn extent_at(&self, offset: u64) -> Result<Extent> {
-        (**self).extent_at(offset)
-    }
-    fn sync(&self) -> Result<()> {
-        (**self).sync()
-    }
-    fn block_size_bytes(&self) -> u64 {
-        (**self).block_size_bytes()
-    }
+macro_rules! forward_medium {
+    ($($pointer:ty),*) => {$(
+        impl<M: Medium + ?Sized> Medium for $pointer {
+            fn name(&self) -> &str {
+                (**self).name()
+            }
+            fn len(&self) -> Result<u64> {
+                (**self).len()
+            }
+            fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+                (**self).read_at(buf, offset)
+            }
+            fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+                (**self).write_at(buf, offset)
+            }
+            fn set_len(&self, len_bytes: u64) -> Result<()> {
+                (**self).set_len(len_bytes)
+            }
+            fn punch(&self, range: Range<u64>) -> Result<()> {
+                (**self).punch(range)
+            }
+            fn discard(&self, range: Range<u64>) -> Result<()> {
+                (**self).discard(range)
+            }
+            fn extent_at(&self, offset: u64) -> Result<Extent> {
+                (**self).extent_at(offset)
+            }
+            fn sync(&self) -> Result<()> {
+                (**self).sync()
+            }
+            fn block_size_bytes(&self) -> u64 {
+                (**self).block_size_bytes()
+            }
+        }
+    )*};
 }
+forward_medium!(&M, Box<M>, std::sync::Arc<M>);

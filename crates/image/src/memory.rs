@@ -54,8 +54,7 @@ impl State {
     fn store(&mut self, buf: &[u8], offset: u64) {
         for (at, part) in pieces(offset, buf.len() as u64) {
             let from = (at - offset) as usize;
-            let block =
-                self.blocks.entry(at / BLOCK_BYTES).or_insert_with(|| Box::new([0; BLOCK]));
+            let block = self.blocks.entry(at / BLOCK_BYTES).or_insert_with(|| Box::new([0; BLOCK]));
             let inside = (at % BLOCK_BYTES) as usize;
             block[inside..inside + part].copy_from_slice(&buf[from..from + part]);
         }

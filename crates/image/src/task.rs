@@ -88,7 +88,8 @@ impl Task {
     /// A phase begins, with `total_bytes` of work.
     pub fn begin(&self, phase: Phase, total_bytes: u64) {
         {
-            let mut current = self.0.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut current =
+                self.0.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             self.0.done_bytes.store(0, Ordering::Relaxed);
             self.0.total_bytes.store(total_bytes, Ordering::Relaxed);
             *current = Some(phase);

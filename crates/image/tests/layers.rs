@@ -56,10 +56,8 @@ fn compare_finds_a_difference_at_its_offset_and_changes_nothing() {
         other[at as usize] ^= 1;
         other[SIZE as usize - 1] ^= 2;
         let start = at.min(7);
-        let error = assert_fails(
-            target.write_at(&other[start as usize..], start),
-            ErrorKind::Damaged,
-        );
+        let error =
+            assert_fails(target.write_at(&other[start as usize..], start), ErrorKind::Damaged);
         assert_eq!(error.location().unwrap().range, Some(at..at + 1));
         assert_eq!(error.location().unwrap().name, "target");
     }
@@ -76,11 +74,7 @@ fn compare_takes_zeroing_for_a_claim_that_zeroes_stand_there() {
     for range in [0..5000, 5001..300_000, 300_001..SIZE - 1] {
         target.zero(range).unwrap();
     }
-    for (range, at) in [
-        (0..SIZE, 5000),
-        (5001..SIZE, 300_000),
-        (300_001..SIZE, SIZE - 1),
-    ] {
+    for (range, at) in [(0..SIZE, 5000), (5001..SIZE, 300_000), (300_001..SIZE, SIZE - 1)] {
         let error = assert_fails(target.zero(range), ErrorKind::Damaged);
         assert_eq!(error.location().unwrap().range, Some(at..at + 1));
     }
@@ -90,10 +84,7 @@ fn compare_takes_zeroing_for_a_claim_that_zeroes_stand_there() {
 fn compare_forgets_nothing_knows_no_holes_and_keeps_its_size() {
     let mut target = Compare::new(PlainImage(MemoryMedium::new("memory", SIZE)), "target");
     target.forget(0..SIZE).unwrap();
-    assert_eq!(
-        target.extent_at(3).unwrap(),
-        Extent::new(3..SIZE, ExtentKind::Data)
-    );
+    assert_eq!(target.extent_at(3).unwrap(), Extent::new(3..SIZE, ExtentKind::Data));
     target.resize(SIZE).unwrap();
     assert_fails(target.resize(SIZE + 1), ErrorKind::Damaged);
 }
@@ -106,10 +97,7 @@ fn faulty_fails_reads_that_touch_an_unreadable_range_and_no_others() {
     }
     for (offset, len) in [(0, 1001), (1999, 1), (1000, 1), (0, 5000)] {
         let error = assert_fails(image.read_at(&mut vec![0; len], offset), ErrorKind::Io);
-        assert_eq!(
-            error.location().unwrap().range,
-            Some(offset..offset + len as u64)
-        );
+        assert_eq!(error.location().unwrap().range, Some(offset..offset + len as u64));
     }
     image.write_at(&[1; 3000], 0).unwrap();
 }
@@ -188,24 +176,10 @@ impl Image for OneRun {
 fn checked_refuses_a_run_that_is_none() {
     let kind = ExtentKind::Data;
     for (offset, len_bytes) in [(99, 10), (101, 10), (100, 0), (100, 901), (100, u64::MAX)] {
-        let image = OneRun(
-            Extent {
-                offset,
-                len_bytes,
-                kind,
-            },
-            AtomicU64::new(0),
-        );
+        let image = OneRun(Extent { offset, len_bytes, kind }, AtomicU64::new(0));
         assert_fails(Checked::new(image).extent_at(100), ErrorKind::Damaged);
     }
-    let image = OneRun(
-        Extent {
-            offset: 100,
-            len_bytes: 900,
-            kind,
-        },
-        AtomicU64::new(0),
-    );
+    let image = OneRun(Extent { offset: 100, len_bytes: 900, kind }, AtomicU64::new(0));
     assert_eq!(Checked::new(image).extent_at(100).unwrap().end(), 1000);
 }
 
@@ -213,10 +187,7 @@ fn checked_refuses_a_run_that_is_none() {
 fn a_map_that_does_not_move_on_is_an_error_and_no_endless_loop() {
     let image = OneRun(Extent::new(0..10, ExtentKind::Zero), AtomicU64::new(0));
     let found: Vec<_> = image.extents(0..1000).collect();
-    assert_eq!(
-        *found[0].as_ref().unwrap(),
-        Extent::new(0..10, ExtentKind::Zero)
-    );
+    assert_eq!(*found[0].as_ref().unwrap(), Extent::new(0..10, ExtentKind::Zero));
     assert_eq!(found[1].as_ref().unwrap_err().kind(), ErrorKind::Damaged);
     assert_eq!(found.len(), 2);
     assert!(image.1.into_inner() <= 3);
@@ -240,17 +211,10 @@ fn runs_of_one_kind_are_merged_and_cut_at_the_question() {
 fn a_sparse_read_reads_only_data() {
     let image = PlainImage(MemoryMedium::new("memory", 40_000));
     image.write_at(&[1; 4096], 8192).unwrap();
-    let holes = [
-        Fault::Unreadable(0..8192),
-        Fault::Unreadable(12_288..40_000),
-    ];
+    let holes = [Fault::Unreadable(0..8192), Fault::Unreadable(12_288..40_000)];
     let mut found = vec![9; 39_990];
-    Faulty::new(image, holes)
-        .read_sparse(&mut found, 10)
-        .unwrap();
-    let expected: Vec<u8> = (10..40_000)
-        .map(|at| u8::from((8192..12_288).contains(&at)))
-        .collect();
+    Faulty::new(image, holes).read_sparse(&mut found, 10).unwrap();
+    let expected: Vec<u8> = (10..40_000).map(|at| u8::from((8192..12_288).contains(&at))).collect();
     assert_eq!(found, expected);
 }
 
@@ -262,10 +226,7 @@ fn a_slice_lies_within_its_image() {
         assert_fails(Slice::new(&image, range), ErrorKind::Invalid);
     }
     assert_eq!(Slice::new(&image, SIZE..SIZE).unwrap().size(), 0);
-    assert_eq!(
-        bytes(&Slice::new(&image, 1001..5003).unwrap()),
-        content()[1001..5003]
-    );
+    assert_eq!(bytes(&Slice::new(&image, 1001..5003).unwrap()), content()[1001..5003]);
 }
 
 #[test]

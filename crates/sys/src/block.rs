@@ -105,6 +105,19 @@ impl BlockDevice {
         family
     }
 
+    /// The file at the bottom: that of the loop device that it is, is a partition of, or is built on.
+    pub(crate) fn foundation_file(&self) -> Option<PathBuf> {
+        if let Some(file) = self.loop_backing_file() {
+            return Some(file);
+        }
+        if self.sysfs.join("partition").exists() {
+            return BlockDevice::from_sysfs(self.sysfs.parent()?)?.foundation_file();
+        }
+        children(&self.sysfs.join("slaves"))
+            .filter_map(|path| BlockDevice::from_sysfs(&path))
+            .find_map(|device| device.foundation_file())
+    }
+
     /// The file that its loop device is attached to, as sysfs writes it; `None` for other devices.
     pub fn loop_backing_file(&self) -> Option<PathBuf> {
         let text = fs::read_to_string(self.sysfs.join("loop/backing_file")).ok()?;

@@ -55,7 +55,9 @@ impl PhysicalMap {
                 Some(last) if last.flags & FIEMAP_EXTENT_LAST == 0 => {
                     let next = last.logical + last.length;
                     if next <= start {
-                        return Err(io::Error::other("the extent map of the file does not advance"));
+                        return Err(io::Error::other(
+                            "the extent map of the file does not advance",
+                        ));
                     }
                     start = next;
                 }
@@ -72,6 +74,19 @@ impl PhysicalMap {
     /// The extents, in ascending order.
     pub fn extents(&self) -> &[PhysicalExtent] {
         &self.extents
+    }
+
+    /// Whether all of `range` lies in extents whose place on the disk is not told.
+    pub fn is_untold_within(&self, range: &Range<u64>) -> bool {
+        let mut cursor = Cursor::new(self);
+        let mut at = range.start;
+        while at < range.end {
+            match cursor.look(at) {
+                (Place::Unknown, end) => at = end,
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// The ranges below `size_bytes` in which the two files do not provably share their blocks.
@@ -182,7 +197,12 @@ mod tests {
     #[test]
     fn what_moved_appeared_or_went_differs() {
         let old = map(&[(0, 100, Some(1000)), (200, 50, Some(5000))]);
-        let new = map(&[(0, 40, Some(1000)), (40, 20, Some(9000)), (60, 40, Some(1060)), (150, 10, Some(7))]);
+        let new = map(&[
+            (0, 40, Some(1000)),
+            (40, 20, Some(9000)),
+            (60, 40, Some(1060)),
+            (150, 10, Some(7)),
+        ]);
         assert_eq!(old.differing(&new, 300), [40..60, 150..160, 200..250]);
         assert_eq!(new.differing(&old, 220), [40..60, 150..160, 200..220]);
     }
@@ -190,6 +210,6 @@ mod tests {
     #[test]
     fn an_extent_in_an_unknown_place_is_never_taken_for_equal() {
         let opaque = map(&[(0, 100, None)]);
-        assert_eq!(opaque.differing(&opaque, 100), [0..100]);
+        assert!(opaque.differing(&opaque, 100).iter().eq(std::iter::once(&(0..100))));
     }
 }

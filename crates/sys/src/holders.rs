@@ -105,7 +105,9 @@ impl fmt::Display for Holders {
             let place = entry.mount_point.display();
             parts.push(match entry.namespace {
                 Namespace::Own => format!("mounted at {place}"),
-                Namespace::Of(pid) => format!("mounted at {place} (in the namespace of process {pid})"),
+                Namespace::Of(pid) => {
+                    format!("mounted at {place} (in the namespace of process {pid})")
+                }
             });
         }
         parts.extend(self.swaps.iter().map(|path| format!("used for swap ({})", path.display())));

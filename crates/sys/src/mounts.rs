@@ -63,6 +63,27 @@ impl MountTable {
         Ok(MountTable { entries })
     }
 
+    /// The device number of the filesystem that an open file or directory lies in: that of the filesystem, also
+    /// where stat tells another one for each subvolume.
+    pub fn filesystem_of(&self, file: impl AsFd) -> io::Result<DeviceNumber> {
+        let wanted = StatxFlags::MNT_ID | StatxFlags::BASIC_STATS;
+        let status = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, wanted)?;
+        let known = status.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        let entry = self.entries.iter().find(|entry| known && entry.id == status.stx_mnt_id);
+        let own = DeviceNumber { major: status.stx_dev_major, minor: status.stx_dev_minor };
+        Ok(entry.map_or(own, |entry| entry.filesystem_number))
+    }
+
+    /// The file that the filesystem with this number stands on, if that is through a loop device.
+    pub fn backing_file_of(&self, filesystem: DeviceNumber) -> Option<PathBuf> {
+        let entry = self.entries.iter().find(|entry| entry.filesystem_number == filesystem)?;
+        let number = match filesystem.major {
+            0 => DeviceNumber::of_node(&entry.source)?,
+            _ => filesystem,
+        };
+        BlockDevice::from_number(number)?.foundation_file()
+    }
+
     /// The mounts of filesystems that lie on one of `devices`, wholly or in part.
     pub fn on_devices<'a>(&'a self, devices: &BTreeSet<BlockDevice>) -> Vec<&'a MountEntry> {
         let numbers: BTreeSet<DeviceNumber> = devices.iter().map(|device| device.number).collect();
@@ -217,12 +238,16 @@ mod tests {
 
     #[test]
     fn a_line_with_escapes_and_optional_fields_is_read() {
-        let line = b"36 35 7:3 / /mnt/a\\040b\\134c rw,noatime shared:1 master:2 - ext4 /dev/loop3 rw";
+        let line =
+            b"36 35 7:3 / /mnt/a\\040b\\134c rw,noatime shared:1 master:2 - ext4 /dev/loop3 rw";
         let entry = parse_line(line, Namespace::Own).unwrap();
         assert_eq!(entry.id, 36);
         assert_eq!(entry.filesystem_number, DeviceNumber { major: 7, minor: 3 });
         assert_eq!(entry.mount_point, Path::new("/mnt/a b\\c"));
-        assert_eq!((entry.filesystem.as_str(), entry.source.as_path()), ("ext4", Path::new("/dev/loop3")));
+        assert_eq!(
+            (entry.filesystem.as_str(), entry.source.as_path()),
+            ("ext4", Path::new("/dev/loop3"))
+        );
     }
 
     #[test]

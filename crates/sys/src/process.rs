@@ -1,6 +1,7 @@
-//! What concerns the process itself: its memory, its cores, and the ends that tests bring about.
+//! What concerns the process and the system as a whole: memory, cores, flushing, and the ends that tests bring about.
 
 use std::io;
+use std::os::fd::AsFd;
 
 /// Keeps all memory of this process where it is, so that nothing has to be read from a frozen filesystem when
 /// a page of the program is touched for the first time.
@@ -18,6 +19,11 @@ impl Drop for MemoryLock {
         // SAFETY: takes no argument and touches no memory.
         unsafe { libc::munlockall() };
     }
+}
+
+/// Writes out all that is dirty in the filesystem that an open file or directory lies in (syncfs).
+pub fn flush_filesystem(file: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(file)?)
 }
 
 /// How many processors this process may use.

@@ -52,7 +52,9 @@ impl<I: Image> Image for Checked<I> {
             let size = self.0.size();
             return Err(Error::new(
                 ErrorKind::Damaged,
-                format!("the map of an image of {size} bytes is wrong: at {offset} it has {extent:?}"),
+                format!(
+                    "the map of an image of {size} bytes is wrong: at {offset} it has {extent:?}"
+                ),
             ));
         }
         Ok(extent)

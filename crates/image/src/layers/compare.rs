@@ -24,8 +24,7 @@ impl<I: Image> Compare<I> {
     }
 
     fn differs(&self, at: u64) -> Error {
-        let sentence =
-            format!("{} does not hold what was written to it at offset {at}", self.name);
+        let sentence = format!("{} does not hold what was written to it at offset {at}", self.name);
         Error::new(ErrorKind::Damaged, sentence).at(&self.name, Some(at..at + 1))
     }
 }
@@ -97,8 +96,7 @@ impl<I: Image> ImageMut for Compare<I> {
         if size_bytes == self.image.size() {
             return Ok(());
         }
-        let sentence =
-            format!("{} has {} bytes, not {size_bytes}", self.name, self.image.size());
+        let sentence = format!("{} has {} bytes, not {size_bytes}", self.name, self.image.size());
         Err(Error::new(ErrorKind::Damaged, sentence).at(&self.name, None))
     }
 }

@@ -64,7 +64,9 @@ impl<I: Image> Faulty<I> {
         let number = self.writes.fetch_add(1, Ordering::Relaxed);
         for fault in &self.faults {
             match fault {
-                Fault::Unwritable(range) if touch(range, asked) => return fail("write", asked, EIO),
+                Fault::Unwritable(range) if touch(range, asked) => {
+                    return fail("write", asked, EIO);
+                }
                 Fault::FullAfter(count) if number >= *count => return fail("write", asked, ENOSPC),
                 _ => {}
             }
@@ -74,12 +76,11 @@ impl<I: Image> Faulty<I> {
 }
 
 fn touch(a: &Range<u64>, b: &Range<u64>) -> bool {
-    a.start < b.end && b.start < a.end
+    a.start.max(b.start) < a.end.min(b.end)
 }
 
 fn fail(verb: &str, asked: &Range<u64>, number: i32) -> Result<()> {
-    let sentence =
-        format!("cannot {verb} {} bytes at {}", asked.end - asked.start, asked.start);
+    let sentence = format!("cannot {verb} {} bytes at {}", asked.end - asked.start, asked.start);
     let cause = io::Error::from_raw_os_error(number);
     Err(Error::io(sentence, cause).at("the faulty image", Some(asked.clone())))
 }

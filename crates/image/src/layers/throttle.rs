@@ -30,7 +30,8 @@ impl Throttle {
         let price = Duration::from_secs_f64(bytes as f64 / self.0.bytes_per_s as f64);
         let wake = {
             let now = Instant::now();
-            let mut paid = self.0.paid_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut paid =
+                self.0.paid_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let earliest = now.checked_sub(BURST).unwrap_or(now);
             *paid = (*paid).max(earliest) + price;
             paid.saturating_duration_since(now)

@@ -206,7 +206,9 @@ fn block_signals() -> libc::sigset_t {
 
 fn restore_signals(old: &libc::sigset_t) {
     // SAFETY: `old` is a mask that the system gave.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::from_ref(old), std::ptr::null_mut()) };
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::from_ref(old), std::ptr::null_mut())
+    };
 }
 
 #[cfg(test)]

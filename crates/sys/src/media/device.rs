@@ -54,9 +54,8 @@ impl DeviceMedium {
             let sectors = ioctl::sector_sizes_bytes(file.as_fd())?;
             Ok((file, size_bytes, sectors))
         };
-        let (file, size_bytes, (logical, physical)) = look().map_err(|cause| {
-            Error::io(format!("cannot open {name}"), cause).at(&name, None)
-        })?;
+        let (file, size_bytes, (logical, physical)) = look()
+            .map_err(|cause| Error::io(format!("cannot open {name}"), cause).at(&name, None))?;
         let direct = Direct::open(path, write, logical);
         Ok(DeviceMedium {
             file,
@@ -127,7 +126,10 @@ impl Medium for DeviceMedium {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        self.check_end(&(offset..offset + buf.len() as u64))?;
+        if buf.is_empty() {
+            return Ok(());
+        }
+        self.check_end(&(offset..offset.saturating_add(buf.len() as u64)))?;
         let direct = self.direct.as_ref().and_then(|direct| direct.for_request(buf, offset));
         write_all(direct.unwrap_or(&self.file), &self.name, buf, offset)
     }
@@ -148,7 +150,9 @@ impl Medium for DeviceMedium {
             match ioctl::zero_out(self.file.as_fd(), &inner) {
                 Ok(()) => {
                     write_zeroes(range.start..inner.start, |zeroes, at| self.write_at(zeroes, at))?;
-                    return write_zeroes(inner.end..range.end, |zeroes, at| self.write_at(zeroes, at));
+                    return write_zeroes(inner.end..range.end, |zeroes, at| {
+                        self.write_at(zeroes, at)
+                    });
                 }
                 Err(error) if is_unsupported(&error) => {
                     self.cannot_zero.store(true, Ordering::Relaxed);

@@ -1,15 +1,15 @@
 //! The media that Linux has: regular files, block devices, directories that name them.
 
 mod device;
-mod directory;
 mod direct;
+mod directory;
 mod file;
 mod unnamed;
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::fs::File;
 
 use image::{Error, ErrorKind, Result};
 
@@ -30,9 +30,11 @@ pub enum Access {
 /// Fills `buf`; the end of the file in the middle of it means that it was cut under our hands.
 fn read_all(file: &File, name: &str, buf: &mut [u8], offset: u64) -> Result<()> {
     file.read_exact_at(buf, offset).map_err(|cause| {
-        let range = offset..offset + buf.len() as u64;
-        if cause.kind() == io::ErrorKind::UnexpectedEof {
-            let end = file.metadata().map_or(0, |metadata| metadata.len());
+        let range = offset..offset.saturating_add(buf.len() as u64);
+        // Offsets that no file can have are refused by the kernel with EINVAL: they too are past the end.
+        let too_far = i64::try_from(range.end).is_err();
+        if cause.kind() == io::ErrorKind::UnexpectedEof || too_far {
+            let end = rustix::fs::seek(file, rustix::fs::SeekFrom::End(0)).unwrap_or(0);
             let sentence = format!(
                 "{name} became shorter while it was read: bytes up to {} were wanted, it ends at {end}",
                 range.end
@@ -51,8 +53,11 @@ fn write_all(file: &File, name: &str, buf: &[u8], offset: u64) -> Result<()> {
 
 /// The error for a transfer that failed.
 fn failed(verb: &str, name: &str, range: &Range<u64>, cause: io::Error) -> Error {
-    let sentence =
-        format!("cannot {verb} {} bytes at offset {} of {name}", range.end - range.start, range.start);
+    let sentence = format!(
+        "cannot {verb} {} bytes at offset {} of {name}",
+        range.end - range.start,
+        range.start
+    );
     Error::io(sentence, cause).at(name, Some(range.clone()))
 }
 

@@ -65,7 +65,9 @@ pub fn plan(request: CompareRequest, task: &Task) -> Result<ComparePlan> {
     for facts in [&a.facts, &b.facts] {
         if let Some(format) = facts.looks_like {
             let name = facts.path.display();
-            task.warn(format!("{name} looks like a {format} file; its bytes are compared as they are"));
+            task.warn(format!(
+                "{name} looks like a {format} file; its bytes are compared as they are"
+            ));
         }
     }
     Ok(ComparePlan { request, a, b })

@@ -181,7 +181,11 @@ fn compare_pair(what: &Scan<'_>, pair: &Pair, buf: &mut AlignedBuf) -> Result<Ve
     }
 }
 
-fn differing_from_zero(image: &dyn Image, pair: &Pair, buf: &mut AlignedBuf) -> Result<Vec<Range<u64>>> {
+fn differing_from_zero(
+    image: &dyn Image,
+    pair: &Pair,
+    buf: &mut AlignedBuf,
+) -> Result<Vec<Range<u64>>> {
     let len = (pair.range.end - pair.range.start) as usize;
     buf.grow_to(2 * PIECE_BYTES as usize);
     let (bytes, zeroes) = buf.split_at_mut(PIECE_BYTES as usize);
@@ -251,7 +255,10 @@ mod tests {
     fn stopping_at_the_first_difference_finds_the_first_of_all() {
         let many: Vec<(u64, u8)> = (0..40).map(|number| (SIZE - 1 - number * 70_000, 1)).collect();
         for _ in 0..20 {
-            assert_eq!(differences(&with(&many), &with(&[]), true).first, Some(SIZE - 1 - 39 * 70_000));
+            assert_eq!(
+                differences(&with(&many), &with(&[]), true).first,
+                Some(SIZE - 1 - 39 * 70_000)
+            );
         }
     }
 

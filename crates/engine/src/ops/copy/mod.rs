@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use image::layers::{Throttle, Throttled};
 use image::ranges::RangeSet;
-use image::{Error, ErrorKind, ExtentKind, Folder, Image, ImageExt, Phase, Result, Task};
+use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, Phase, Result, Task};
 
 use crate::folders::{beside, device_file_name, state_folder};
 use crate::journal::Journal;
@@ -237,7 +237,9 @@ impl CopyPlan {
     fn todo(&self) -> Vec<std::ops::Range<u64>> {
         match &self.resumed {
             Some(journal) => journal.done.gaps(0..self.source.size_bytes),
-            None => std::iter::once(0..self.source.size_bytes).filter(|all| !all.is_empty()).collect(),
+            None => {
+                std::iter::once(0..self.source.size_bytes).filter(|all| !all.is_empty()).collect()
+            }
         }
     }
 }
@@ -358,7 +360,10 @@ impl Work<'_> {
     }
 
     fn bad_map_path(&self, target: &Opened) -> PathBuf {
-        self.request.bad_map.clone().unwrap_or_else(|| sidecar(target.path(), target.kind(), ".map"))
+        self.request
+            .bad_map
+            .clone()
+            .unwrap_or_else(|| sidecar(target.path(), target.kind(), ".map"))
     }
 }
 
@@ -422,7 +427,8 @@ fn resumable(
 impl JournalPlace {
     fn new(request: &CopyRequest, claim: &Claim) -> Self {
         let path = request.journal.clone();
-        let path = path.unwrap_or_else(|| sidecar(claim.path(), claim.kind(), ".blockprint-journal"));
+        let path =
+            path.unwrap_or_else(|| sidecar(claim.path(), claim.kind(), ".blockprint-journal"));
         JournalPlace { path }
     }
 

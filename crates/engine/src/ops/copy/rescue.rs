@@ -17,7 +17,7 @@ pub(super) fn read(
     task: &Task,
 ) -> Result<Vec<Range<u64>>> {
     let mut unreadable: Vec<Range<u64>> = Vec::new();
-    let mut open = vec![0..buf.len()];
+    let mut open: Vec<Range<usize>> = std::iter::once(0..buf.len()).collect();
     // Halves what fails until the unit is reached; the left half is taken first, so that ranges come in order.
     while let Some(part) = open.pop() {
         task.checkpoint()?;

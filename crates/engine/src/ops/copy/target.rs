@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 
 use formats::raw::RawImage;
 use image::units::Bytes;
-use image::{Error, ErrorKind, Folder, Image, ImageMut, Medium, Replace, Result};
+use image::{Error, ErrorKind, Folder, ImageMut, Medium, Replace, Result};
 use sys::holders::Holders;
 use sys::{Access, DeviceMedium, DeviceNumber, Directory, FileMedium, LoopDevice};
 
 use super::transfer::Shape;
 use super::{CopyRequest, TargetKind};
+use crate::Steps;
 use crate::folders::beside;
 use crate::location::Location;
 use crate::publish::publish;
 use crate::registry::{self, Facts, Identity, MediumKind};
-use crate::Steps;
 
 /// A target that may be written. A device is open and claimed; of a file, only its folder is open.
 pub(super) struct Claim {
@@ -104,8 +104,9 @@ impl Claim {
         let holders = Holders::of(metadata)?;
         if holders.is_held() {
             let name = path.display().to_string();
-            let sentence =
-                format!("cannot write to {name}: it is {holders} (unmount or detach it, or choose another target)");
+            let sentence = format!(
+                "cannot write to {name}: it is {holders} (unmount or detach it, or choose another target)"
+            );
             return Err(Error::new(ErrorKind::InUse, sentence).at(name, None));
         }
         match kind {
@@ -121,10 +122,11 @@ impl Claim {
     }
 
     fn device(path: PathBuf, source: &Facts) -> Result<Self> {
-        let medium = DeviceMedium::open(&path, Access::Write).map_err(|error| match error.kind() {
-            ErrorKind::InUse => error.and("somebody else has claimed it"),
-            _ => error,
-        })?;
+        let medium =
+            DeviceMedium::open(&path, Access::Write).map_err(|error| match error.kind() {
+                ErrorKind::InUse => error.and("somebody else has claimed it"),
+                _ => error,
+            })?;
         let (has, needs) = (medium.len()?, source.size_bytes);
         if has < needs {
             let name = path.display().to_string();
@@ -173,9 +175,11 @@ impl Claim {
     /// How much of a device an image of `size_bytes` leaves over.
     pub(super) fn extra_bytes(&self, size_bytes: u64) -> Option<u64> {
         match &self.hold {
-            Hold::Device { medium } => {
-                medium.len().ok().and_then(|len| len.checked_sub(size_bytes)).filter(|&extra| extra > 0)
-            }
+            Hold::Device { medium } => medium
+                .len()
+                .ok()
+                .and_then(|len| len.checked_sub(size_bytes))
+                .filter(|&extra| extra > 0),
             _ => None,
         }
     }
@@ -187,7 +191,9 @@ impl Claim {
                 Ok(metadata) => Ok(Some(which_file(&metadata))),
                 Err(_) => Ok(None),
             },
-            Hold::InPlace { medium } => metadata_of(medium).map(|metadata| Some(which_file(&metadata))),
+            Hold::InPlace { medium } => {
+                metadata_of(medium).map(|metadata| Some(which_file(&metadata)))
+            }
             Hold::Device { medium } => {
                 Ok(Some(Identity::Device { path: self.path.clone(), size_bytes: medium.len()? }))
             }
@@ -241,7 +247,9 @@ impl Opened {
     /// Where it will be.
     pub(super) fn path(&self) -> &Path {
         match self {
-            Opened::File { path, .. } | Opened::InPlace { path, .. } | Opened::Device { path, .. } => path,
+            Opened::File { path, .. }
+            | Opened::InPlace { path, .. }
+            | Opened::Device { path, .. } => path,
         }
     }
 
@@ -269,10 +277,9 @@ impl Opened {
             Opened::File { image, .. } | Opened::InPlace { image, .. } => {
                 metadata_of(image.medium()).map(|metadata| which_file(&metadata))
             }
-            Opened::Device { image, path } => Ok(Identity::Device {
-                path: path.clone(),
-                size_bytes: image.medium().len()?,
-            }),
+            Opened::Device { image, path } => {
+                Ok(Identity::Device { path: path.clone(), size_bytes: image.medium().len()? })
+            }
         }
     }
 
@@ -316,10 +323,12 @@ impl Opened {
     pub(super) fn publish(self, steps: &Steps) -> Result<()> {
         match self {
             Opened::File { image, directory, name, partial, replace, path, .. } => {
-                publish(&directory, image.medium(), &partial, &name, replace, steps).map_err(|error| {
-                    let partial = path.with_file_name(&partial);
-                    error.and(format!("the complete copy is kept in {}", partial.display()))
-                })
+                publish(&directory, image.medium(), &partial, &name, replace, steps).map_err(
+                    |error| {
+                        let partial = path.with_file_name(&partial);
+                        error.and(format!("the complete copy is kept in {}", partial.display()))
+                    },
+                )
             }
             _ => Ok(()),
         }
@@ -383,7 +392,9 @@ fn refuse_same(source: &Facts, path: &Path, target: &Metadata) -> Result<()> {
         }
         (MediumKind::File, Some(MediumKind::Device)) => {
             let number = DeviceNumber::from_raw(target.rdev());
-            LoopDevice::backed_by(&source_metadata).iter().any(|found| found.device.number == number)
+            LoopDevice::backed_by(&source_metadata)
+                .iter()
+                .any(|found| found.device.number == number)
         }
         _ => false,
     };
@@ -400,7 +411,9 @@ fn refuse_new_in_dev(path: &Path) -> Result<()> {
     let parent = path.parent().and_then(|parent| fs::canonicalize(parent).ok()).unwrap_or_default();
     if parent.starts_with("/dev") && !parent.starts_with("/dev/shm") {
         let name = path.display().to_string();
-        return Err(Error::new(ErrorKind::NotFound, format!("there is no device {name}")).at(name, None));
+        return Err(
+            Error::new(ErrorKind::NotFound, format!("there is no device {name}")).at(name, None)
+        );
     }
     Ok(())
 }

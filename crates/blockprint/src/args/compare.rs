@@ -1,0 +1,28 @@
+//! `blockprint compare`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+/// Compare two images or devices
+///
+/// Exits with 0 if they are equal and 1 if not. Holes on both sides are equal without being read, and a hole
+/// equals zeroes. Ranges are told in multiples of 512 bytes; the first difference is exact.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blockprint compare disk.img /dev/sdc              is the disk what the image is?
+  blockprint compare --first old.img new.img        stop at the first difference
+  blockprint compare --json a.img b.img             all differing ranges, for programs")]
+pub(crate) struct CompareArgs {
+    /// An image file or block device
+    pub(crate) a: OsString,
+    /// Another
+    pub(crate) b: OsString,
+    /// Stop at the first difference
+    #[arg(long)]
+    pub(crate) first: bool,
+    /// List at most N differing ranges
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) list: usize,
+}

@@ -1,0 +1,20 @@
+//! `blockprint info`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+/// Show what an image or device is, what is in it, and who holds it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blockprint info disk.img
+  blockprint info --map disk.img                    the runs of data and zeroes
+  blockprint info --json /dev/sda                   for programs")]
+pub(crate) struct InfoArgs {
+    /// An image file or block device
+    pub(crate) image: OsString,
+    /// List all extents
+    #[arg(long)]
+    pub(crate) map: bool,
+}

@@ -1,0 +1,34 @@
+//! From arguments to a request, from a report to an exit code: one file for each command.
+
+mod clone;
+mod compare;
+mod copy;
+mod generate;
+mod info;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::exit;
+use crate::render::Face;
+
+/// The program under its own name.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let face = Face::new(&cli.common);
+    let common = cli.common;
+    let result = match cli.command {
+        Command::Info(args) => info::run(args, &face),
+        Command::Copy(args) => copy::run(args, &common, &face),
+        Command::Compare(args) => compare::run(args, &common, &face),
+        Command::Clone(args) => clone::run(args, &common, &face),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
+    };
+    result.unwrap_or_else(|error| {
+        face.error(&error);
+        exit::code(error.kind())
+    })
+}

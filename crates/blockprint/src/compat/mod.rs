@@ -1,0 +1,3 @@
+//! Names of peers: started under one of them, the program takes that tool's arguments and speaks as it does.
+
+pub(crate) mod loclone;
