@@ -126,7 +126,8 @@ impl Demo {
         let backing = scratch.join("device.img");
         let file = fs::File::create(&backing).and_then(|file| file.set_len(IMAGE_BYTES));
         file.map_err(|cause| format!("cannot make {}: {cause}", backing.display()))?;
-        let device = LoopDevice::attach(&backing, &LoopOptions::default());
+        let options = LoopOptions { direct_io: true, ..LoopOptions::default() };
+        let device = LoopDevice::attach(&backing, &options);
         let outcome = self.call("copy").arg("--verify").arg(&clone).arg(device.path()).run();
         self.show(&outcome)?;
         self.tell_rate("copied and verified", &outcome, IMAGE_BYTES);
