@@ -14,12 +14,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use testkit::host::{sweep, tool};
+use testkit::host::{sweep, test_root, tool};
 
 const ROOT: &str = "BLOCKPRINT_TEST_ROOT";
 /// Set for the child alone.
 const SUPERVISED: &str = "BLOCKPRINT_SUPERVISED";
 const PREFIX: &str = "blockprint-tests";
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
 
 /// Runs `verb` in a child process that gets no more than `at_most`; in that child, does the `work` itself.
 ///
@@ -42,11 +44,22 @@ pub(crate) fn run(
     fs::create_dir_all(&roots)
         .map_err(|cause| format!("cannot make {}: {cause}", roots.display()))?;
     clear_dead_roots(&roots);
+    clear_dead_roots(Path::new(MEMORY));
     let root = roots.join(format!("{PREFIX}.{}", std::process::id()));
     fs::create_dir(&root).map_err(|cause| format!("cannot make {}: {cause}", root.display()))?;
     let outcome = supervised(verb, at_most, &root, &stop);
     clear(&root);
+    clear(&in_memory(&root));
     outcome
+}
+
+/// The root of this run in memory, cleared like the one on disk.
+pub(crate) fn memory_root() -> PathBuf {
+    in_memory(&test_root())
+}
+
+fn in_memory(root: &Path) -> PathBuf {
+    Path::new(MEMORY).join(root.file_name().unwrap_or_default())
 }
 
 fn supervised(verb: &str, at_most: Duration, root: &Path, stop: &AtomicBool) -> Result<(), String> {

@@ -11,10 +11,12 @@ pub mod mapfile;
 pub mod ops;
 mod pipeline;
 mod publish;
+mod reflink;
 pub mod registry;
 mod steps;
 
 pub use pipeline::Threads;
+pub use reflink::Reflink;
 pub use steps::Steps;
 
 // The words of the crates below that a face needs to speak with an operation.

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use image::{Error, Result};
 
@@ -17,6 +20,9 @@ pub struct Holders {
     pub devices: Vec<HoldingDevice>,
     /// Mounts of filesystems on it.
     pub mounts: Vec<MountEntry>,
+    /// Devices on it with a filesystem that is in use, but mounted nowhere in sight: unmounted with `umount -l`
+    /// while files in it are open, or in a namespace that /proc does not show.
+    pub unseen: Vec<PathBuf>,
     /// Devices on it that the system swaps to.
     pub swaps: Vec<PathBuf>,
 }
@@ -66,26 +72,31 @@ impl Holders {
                 devices.extend(members(&device, &family));
             }
         }
-        for attached in LoopDevice::backed_by(metadata) {
+        let mut others = LoopDevice::all();
+        // A loop device may stand on another one, or on a partition of it.
+        while let Some(index) = others.iter().position(|device| {
+            device.is_backed_by(metadata) || family.iter().any(|below| device.is_on(below.number))
+        }) {
+            let attached = others.swap_remove(index);
             let kind = HoldingKind::Loop { offset: attached.offset };
             devices.push(HoldingDevice { path: attached.device.path(), kind });
-            let below = attached.device.family();
-            devices.extend(members(&attached.device, &below));
-            family.extend(below);
+            let above = attached.device.family();
+            devices.extend(members(&attached.device, &above));
+            family.extend(above);
         }
         // The usual case, and the one that must be quick: nobody can have it mounted.
         if family.is_empty() {
             return Ok(Holders::default());
         }
-        let table = MountTable::read()
+        let (mounts, unseen) = mounts_on(&family)
             .map_err(|cause| Error::io("cannot read what is mounted (/proc)", cause))?;
-        let mounts = table.on_devices(&family).into_iter().cloned().collect();
-        Ok(Holders { devices, mounts, swaps: swaps_on(&family) })
+        Ok(Holders { devices, mounts, unseen, swaps: swaps_on(&family) })
     }
 
     /// Whether something would notice if the content changed: a mount, a loop device, swap, a device on top.
     pub fn is_held(&self) -> bool {
         !self.mounts.is_empty()
+            || !self.unseen.is_empty()
             || !self.swaps.is_empty()
             || self.devices.iter().any(|device| device.kind != HoldingKind::Partition)
     }
@@ -110,6 +121,9 @@ impl fmt::Display for Holders {
                 }
             });
         }
+        parts.extend(self.unseen.iter().map(|path| {
+            format!("in use by a filesystem on {} that is mounted nowhere in sight", path.display())
+        }));
         parts.extend(self.swaps.iter().map(|path| format!("used for swap ({})", path.display())));
         for device in &self.devices {
             let path = device.path.display();
@@ -138,6 +152,45 @@ fn members(root: &BlockDevice, family: &BTreeSet<BlockDevice>) -> Vec<HoldingDev
             },
         })
         .collect()
+}
+
+/// The mounts of filesystems on these devices, and the devices with a filesystem that is in use but not among them.
+fn mounts_on(family: &BTreeSet<BlockDevice>) -> io::Result<(Vec<MountEntry>, Vec<PathBuf>)> {
+    let mut tries_left = 5;
+    loop {
+        let table = MountTable::read()?;
+        let mounts: Vec<MountEntry> = table.on_devices(family).into_iter().cloned().collect();
+        let unseen = unseen_on(family, &mounts);
+        // It may have been mounted after the table was read, or is on its way out.
+        if unseen.is_empty() || tries_left == 0 {
+            return Ok((mounts, unseen));
+        }
+        tries_left -= 1;
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ext4, XFS and others have a folder in sysfs for each filesystem that is in use, named as its device.
+fn unseen_on(family: &BTreeSet<BlockDevice>, mounts: &[MountEntry]) -> Vec<PathBuf> {
+    let kinds: Vec<PathBuf> =
+        fs::read_dir("/sys/fs").into_iter().flatten().flatten().map(|kind| kind.path()).collect();
+    let in_use = |device: &BlockDevice| {
+        kinds.iter().any(|kind| kind.join(&device.kernel_name).is_dir())
+    };
+    let seen = |device: &BlockDevice| {
+        mounts.iter().any(|entry| entry.filesystem_number == device.number)
+    };
+    let mut unseen: Vec<PathBuf> = family
+        .iter()
+        .filter(|device| !seen(device) && in_use(device))
+        .map(BlockDevice::path)
+        .collect();
+    if !mounts.iter().any(|entry| entry.filesystem == "btrfs") {
+        unseen.extend(
+            family.iter().filter(|device| device.is_in_btrfs()).map(BlockDevice::path),
+        );
+    }
+    unseen
 }
 
 /// The swap areas on one of the devices.

@@ -78,7 +78,7 @@ const _: () = assert!(std::mem::offset_of!(Fiemap, extents) == 32);
 pub(crate) struct LoopInfo64 {
     pub(crate) device: u64,
     pub(crate) inode: u64,
-    rdevice: u64,
+    pub(crate) rdevice: u64,
     pub(crate) offset: u64,
     pub(crate) size_limit: u64,
     number: u32,

@@ -21,8 +21,9 @@ pub struct LoopDevice {
 /// What is known of the file below.
 #[derive(Clone, Debug)]
 enum Backing {
-    /// Device and inode number, as the driver tells: right also when the file was renamed or removed.
-    Inode { device: u64, inode: u64 },
+    /// Device and inode number, as the driver tells: right also when the file was renamed or removed. For a loop
+    /// device on a block device also the number of that.
+    Inode { device: u64, inode: u64, block_device: Option<DeviceNumber> },
     /// The path in sysfs, where the driver could not be asked.
     Path(PathBuf),
 }
@@ -43,6 +44,14 @@ impl LoopDevice {
         LoopDevice::all().into_iter().filter(|device| device.is_backed_by(file)).collect()
     }
 
+    /// Whether it stands on that block device, rather than on a file.
+    pub(crate) fn is_on(&self, number: DeviceNumber) -> bool {
+        match &self.backing {
+            Backing::Inode { block_device, .. } => *block_device == Some(number),
+            Backing::Path(path) => DeviceNumber::of_node(path) == Some(number),
+        }
+    }
+
     fn from_sysfs(path: &Path) -> Option<LoopDevice> {
         // Only an attached device has this folder.
         let file = path.join("loop/backing_file");
@@ -56,7 +65,12 @@ impl LoopDevice {
             Ok(info) => Some(LoopDevice {
                 device,
                 offset: info.offset,
-                backing: Backing::Inode { device: info.device, inode: info.inode },
+                backing: Backing::Inode {
+                    device: info.device,
+                    inode: info.inode,
+                    block_device: (info.rdevice != 0)
+                        .then(|| DeviceNumber::from_raw(info.rdevice)),
+                },
             }),
             Err(_) => {
                 let backing = device.loop_backing_file()?;
@@ -67,9 +81,11 @@ impl LoopDevice {
         }
     }
 
-    fn is_backed_by(&self, file: &Metadata) -> bool {
+    pub(crate) fn is_backed_by(&self, file: &Metadata) -> bool {
         match &self.backing {
-            Backing::Inode { device, inode } => (*device, *inode) == (file.dev(), file.ino()),
+            Backing::Inode { device, inode, .. } => {
+                (*device, *inode) == (file.dev(), file.ino())
+            }
             Backing::Path(path) => fs::metadata(path)
                 .is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino())),
         }

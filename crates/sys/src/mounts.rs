@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 
 use crate::{BlockDevice, DeviceNumber, ioctl};
 
@@ -44,6 +44,9 @@ pub enum Namespace {
     Of(u32),
 }
 
+/// Filesystems that nothing can write to: they cannot be frozen, and need not be.
+const NEVER_WRITTEN: &[&str] = &["squashfs", "erofs", "iso9660", "cramfs", "romfs"];
+
 impl MountTable {
     /// Reads the mounts of this process's namespace and of each other one that can be seen.
     ///
@@ -51,13 +54,15 @@ impl MountTable {
     pub fn read() -> io::Result<Self> {
         let own = fs::read("/proc/self/mountinfo")?;
         let mut entries = parse(&own, Namespace::Own);
-        let mut seen: BTreeSet<PathBuf> = fs::read_link("/proc/self/ns/mnt").into_iter().collect();
+        let mut known: BTreeSet<u64> = entries.iter().map(|entry| entry.id).collect();
+        let mut seen: BTreeSet<(PathBuf, PathBuf)> = view("self").into_iter().collect();
         for pid in processes() {
-            let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { continue };
-            if seen.insert(namespace)
+            let Some(view) = view(&pid.to_string()) else { continue };
+            if seen.insert(view)
                 && let Ok(text) = fs::read(format!("/proc/{pid}/mountinfo"))
             {
-                entries.extend(parse(&text, Namespace::Of(pid)));
+                let more = parse(&text, Namespace::Of(pid));
+                entries.extend(more.into_iter().filter(|entry| known.insert(entry.id)));
             }
         }
         Ok(MountTable { entries })
@@ -108,15 +113,22 @@ impl MountEntry {
         }
     }
 
-    /// Opens the root of the mount.
+    /// Whether the filesystem could ever be written to, also if it is mounted read-only now.
+    pub fn can_change(&self) -> bool {
+        !NEVER_WRITTEN.contains(&self.filesystem.as_str())
+    }
+
+    /// Opens the root of the mount: a directory, or, where a single file is mounted, that file.
     ///
     /// # Errors
     ///
     /// `NotFound` also where the path now leads into another mount, because something was mounted over it.
     pub fn open(&self) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(CWD, self.reachable_path(), flags, Mode::empty())?;
-        let status = rustix::fs::statx(&root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+        // Only looked at first: opening could do or wait for something if it is a device or a pipe.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let place = rustix::fs::openat(CWD, self.reachable_path(), flags, Mode::empty())?;
+        let wanted = StatxFlags::MNT_ID | StatxFlags::TYPE;
+        let status = rustix::fs::statx(&place, "", AtFlags::EMPTY_PATH, wanted)?;
         let known = status.stx_mask & StatxFlags::MNT_ID.bits() != 0;
         if known && status.stx_mnt_id != self.id {
             return Err(io::Error::new(
@@ -124,7 +136,13 @@ impl MountEntry {
                 "something else is mounted over it",
             ));
         }
-        Ok(root.into())
+        let kind = FileType::from_raw_mode(status.stx_mode.into());
+        if !matches!(kind, FileType::Directory | FileType::RegularFile) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a special file"));
+        }
+        let by_number = format!("/proc/self/fd/{}", place.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(CWD, by_number, flags, Mode::empty())?.into())
     }
 
     /// Whether what was mounted is a node of one of the devices.
@@ -152,12 +170,25 @@ fn in_root_of(pid: u32, path: &Path) -> PathBuf {
     reachable.into()
 }
 
+/// What decides which mounts a process sees: its mount namespace, and its root within it.
+fn view(process: &str) -> Option<(PathBuf, PathBuf)> {
+    let link = |name: &str| fs::read_link(format!("/proc/{process}/{name}")).ok();
+    Some((link("ns/mnt")?, link("root")?))
+}
+
 fn processes() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+impl BlockDevice {
+    /// Whether a Btrfs that is in use has it as one of its devices.
+    pub(crate) fn is_in_btrfs(&self) -> bool {
+        !btrfs_on(&BTreeSet::from([self.number])).is_empty()
+    }
 }
 
 /// The identifiers of the Btrfs filesystems that use one of the devices.

@@ -4,6 +4,8 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 
+use rustix::fs::IFlags;
+
 use crate::ioctl;
 
 /// Makes `target` an exact clone of `source`: the same size, the same blocks, copy-on-write (FICLONE).
@@ -23,4 +25,17 @@ pub fn clone_range(source: impl AsFd, target: impl AsFd, range: Range<u64>) -> i
         return Ok(());
     }
     ioctl::ficlonerange(target.as_fd(), source.as_fd(), range.start, range.end - range.start)
+}
+
+/// Lets a new, empty `target` on Btrfs be written in place if `source` is (`chattr +C`, usual for disk images):
+/// blocks are shared only between files that agree in that. Elsewhere, or if it is not permitted, nothing happens.
+pub fn match_copy_on_write(source: impl AsFd, target: impl AsFd) {
+    let flags = |file| rustix::fs::ioctl_getflags(file);
+    let (Ok(wanted), Ok(mut flags_now)) = (flags(source.as_fd()), flags(target.as_fd())) else {
+        return;
+    };
+    if wanted.contains(IFlags::NOCOW) != flags_now.contains(IFlags::NOCOW) {
+        flags_now.set(IFlags::NOCOW, wanted.contains(IFlags::NOCOW));
+        let _ = rustix::fs::ioctl_setflags(target, flags_now);
+    }
 }

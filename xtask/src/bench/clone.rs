@@ -22,14 +22,14 @@ pub(super) fn idle_file(bench: &Bench) -> Result<Vec<Row>, String> {
     let source = filesystem.path().join("source.img");
     copy(&image_of_usr(bench)?, &source)?;
     let (ours, theirs) = (filesystem.path().join("ours.img"), filesystem.path().join("theirs.img"));
-    let mut contestants: [Contestant<'_>; 2] = [
-        Box::new(|| {
+    let mut contestants = [
+        Contestant::new("ours", || {
             make_room(&ours)?;
             let mut command = bench.program("clone");
             command.arg(&source).arg(&ours);
             timed(&mut [command])
         }),
-        Box::new(|| {
+        Contestant::new("cp", || {
             make_room(&theirs)?;
             let mut command = tool("cp");
             command.arg("--reflink=always").arg(&source).arg(&theirs);

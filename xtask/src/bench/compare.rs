@@ -16,13 +16,13 @@ pub(super) fn equal_images(bench: &Bench) -> Result<Vec<Row>, String> {
     copy(&left, &right)?;
     read_once(&left)?;
     read_once(&right)?;
-    let mut contestants: [Contestant<'_>; 2] = [
-        Box::new(|| {
+    let mut contestants = [
+        Contestant::new("ours", || {
             let mut command = bench.program("compare");
             command.arg(&left).arg(&right);
             timed(&mut [command])
         }),
-        Box::new(|| {
+        Contestant::new("cmp", || {
             let mut command = tool("cmp");
             command.arg(&left).arg(&right);
             timed(&mut [command])

@@ -9,7 +9,7 @@ use testkit::host::tool;
 use super::inputs::{LARGE_BYTES, copy, image_of_usr, read_once, require_room};
 use super::rounds::{Contestant, medians, settle, timed, warm_memory};
 use super::table::{Goal, Row};
-use super::{Bench, run_tool};
+use super::{Bench, kind_of_filesystem};
 
 const ROUNDS: usize = 7;
 const FASTER_THAN_CP: Goal = Goal::TimesAsFast(1.2);
@@ -35,8 +35,7 @@ pub(super) fn on_disk(bench: &Bench) -> Result<Vec<Row>, String> {
     let source = image_of_usr(bench)?;
     read_once(&source)?;
     let peers = [Peer::Cp, Peer::CpAndSync, Peer::Qemu, Peer::QemuAndSync];
-    let kind = run_tool(tool("stat").args(["-f", "-c", "%T"]).arg(folder));
-    let kind = kind.trim().trim_end_matches("/ext3");
+    let kind = kind_of_filesystem(folder);
     let contest = Contest { bench, source: &source, folder, peers: &peers };
     contest.run(&format!("copy 2 GiB, {kind}, flushed"))
 }
@@ -101,9 +100,10 @@ impl Contest<'_> {
             command.arg(self.source).arg(&target);
             vec![command]
         };
-        let mut contestants: Vec<Contestant<'_>> = vec![contestant(&target, ours)];
+        let mut contestants = vec![contestant("ours", &target, ours)];
         for peer in self.peers {
-            contestants.push(contestant(&target, || peer.commands(self.source, &target)));
+            let theirs = || peer.commands(self.source, &target);
+            contestants.push(contestant(peer.name(), &target, theirs));
         }
         let times = medians(self.bench.rounds.unwrap_or(ROUNDS), &mut contestants)?;
         let _ = fs::remove_file(&target);
@@ -119,8 +119,12 @@ impl Contest<'_> {
 }
 
 /// Each run writes a new file, into memory that is warm, while nothing else is written.
-fn contestant<'a>(target: &'a Path, commands: impl Fn() -> Vec<Command> + 'a) -> Contestant<'a> {
-    Box::new(move || {
+fn contestant<'a>(
+    name: &'static str,
+    target: &'a Path,
+    commands: impl Fn() -> Vec<Command> + 'a,
+) -> Contestant<'a> {
+    Contestant::new(name, move || {
         let _ = fs::remove_file(target);
         settle()?;
         warm_memory(LARGE_BYTES)?;

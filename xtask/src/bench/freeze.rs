@@ -34,15 +34,15 @@ pub(super) fn fragmented_image(bench: &Bench) -> Result<Vec<Row>, String> {
     let (ours, theirs) = (outer.path().join("ours.img"), outer.path().join("theirs.img"));
     let mut pauses = Vec::new();
     let mut elapsed = Vec::new();
-    let mut contestants: [Contestant<'_>; 2] = [
-        Box::new(|| {
+    let mut contestants = [
+        Contestant::new("ours", || {
             make_room(&ours)?;
             let clone = clone_in_use(bench, &image, &ours, inner.path())?;
             pauses.push(clone.pause);
             elapsed.push(clone.elapsed);
             Ok(clone.frozen)
         }),
-        Box::new(|| {
+        Contestant::new("cp", || {
             make_room(&theirs)?;
             let mut command = tool("cp");
             command.arg("--reflink=always").arg(&image).arg(&theirs);

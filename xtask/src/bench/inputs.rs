@@ -22,7 +22,7 @@ pub(super) fn image_of_usr(bench: &Bench) -> Result<PathBuf, String> {
         return Ok(image);
     }
     eprintln!("making {} (once)", image.display());
-    let stage = TempDir::below(&bench.cache, "stage");
+    let stage = TempDir::new("stage");
     let mut budget = Budget { bytes: FILES_BYTES, files: FILES_MAX };
     for number in 0.. {
         let before = budget.bytes;

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use testkit::host::{TempDir, run as run_tool, test_root, tool};
+use testkit::host::{TempDir, mounts, test_root};
 
-use crate::units;
 use crate::workspace::{Workspace, commit};
+use crate::{supervise, units};
 pub(crate) use rounds::WARM_MEMORY;
 use table::{Row, Table};
 
@@ -104,7 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         program,
         cache,
         disk: TempDir::new("disk"),
-        memory: TempDir::below(&memory_root()?, "blockprint-bench"),
+        memory: TempDir::below(&supervise::memory_root(), "memory"),
         rounds: options.rounds,
     };
     println!("{}", machine(&bench));
@@ -130,11 +130,6 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
 }
 
-fn memory_root() -> Result<PathBuf, String> {
-    let root = Path::new("/dev/shm");
-    if root.is_dir() { Ok(root.to_path_buf()) } else { Err("there is no /dev/shm".to_string()) }
-}
-
 /// The circumstances without which figures mean nothing.
 fn machine(bench: &Bench) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -143,15 +138,21 @@ fn machine(bench: &Bench) -> String {
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let kernel = read("/proc/sys/kernel/osrelease");
     let load = read("/proc/loadavg");
-    let disk = run_tool(tool("stat").args(["-f", "-c", "%T"]).arg(bench.disk.path()));
     format!(
         "{} cores {}, Linux {}, disk {} at {}, load {}, commit {}",
         cores,
         model.map_or("", |(_, name)| name.trim()),
         kernel.trim(),
-        disk.trim(),
+        kind_of_filesystem(bench.disk.path()),
         test_root().display(),
         load.split(' ').next().unwrap_or_default(),
         commit(),
     )
+}
+
+/// What the filesystem that holds `path` is called.
+fn kind_of_filesystem(path: &Path) -> String {
+    let holders = mounts().into_iter().filter(|entry| path.starts_with(&entry.point));
+    let holder = holders.max_by_key(|entry| entry.point.as_os_str().len());
+    holder.map_or_else(|| "a disk".to_string(), |entry| entry.kind)
 }

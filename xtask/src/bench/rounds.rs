@@ -5,13 +5,29 @@ use std::time::{Duration, Instant};
 
 use testkit::host::{tool, try_run};
 
+use crate::units;
+
 /// The verb with which a child of ours does nothing but touch and free memory.
 pub(crate) const WARM_MEMORY: &str = "warm-memory";
 
-/// What a contestant does for one round: prepare, untimed, then run and say how long that took.
-pub(super) type Contestant<'a> = Box<dyn FnMut() -> Result<Duration, String> + 'a>;
+/// One of those who are compared.
+pub(super) struct Contestant<'a> {
+    name: &'static str,
+    round: Box<dyn FnMut() -> Result<Duration, String> + 'a>,
+}
+
+impl<'a> Contestant<'a> {
+    /// `round` prepares, untimed, then runs once and says how long that took.
+    pub(super) fn new(
+        name: &'static str,
+        round: impl FnMut() -> Result<Duration, String> + 'a,
+    ) -> Self {
+        Contestant { name, round: Box::new(round) }
+    }
+}
 
 /// The median time of each contestant over `rounds` rounds in which all take turns. A first round is not counted.
+/// The spread goes to standard error: figures that jump mean that the machine was not idle.
 pub(super) fn medians(
     rounds: usize,
     contestants: &mut [Contestant<'_>],
@@ -19,10 +35,17 @@ pub(super) fn medians(
     let mut times = vec![Vec::with_capacity(rounds); contestants.len()];
     for round in 0..=rounds {
         for (contestant, times) in contestants.iter_mut().zip(&mut times) {
-            let time = contestant()?;
+            let time = (contestant.round)()?;
             if round > 0 {
                 times.push(time);
             }
+        }
+    }
+    for (contestant, times) in contestants.iter().zip(&mut times) {
+        times.sort_unstable();
+        if let [least, .., most] = times[..] {
+            let (least, most) = (units::time(least), units::time(most));
+            eprintln!("  {}: {least} to {most}", contestant.name);
         }
     }
     Ok(times.into_iter().map(median).collect())
@@ -76,16 +99,16 @@ mod tests {
     #[test]
     fn contestants_take_turns_and_the_first_round_is_not_counted() {
         let calls = std::cell::RefCell::new(String::new());
-        let contestant = |name: char, times: [u64; 4]| -> Contestant<'_> {
+        let contestant = |name: &'static str, times: [u64; 4]| {
             let mut times = times.into_iter();
             let calls = &calls;
-            Box::new(move || {
-                calls.borrow_mut().push(name);
+            Contestant::new(name, move || {
+                calls.borrow_mut().push_str(name);
                 Ok(Duration::from_secs(times.next().unwrap()))
             })
         };
         let medians =
-            medians(3, &mut [contestant('a', [99, 1, 3, 2]), contestant('b', [0, 7, 9, 8])]);
+            medians(3, &mut [contestant("a", [99, 1, 3, 2]), contestant("b", [0, 7, 9, 8])]);
         assert_eq!(medians, Ok(vec![Duration::from_secs(2), Duration::from_secs(8)]));
         assert_eq!(*calls.borrow(), "abababab");
     }

@@ -22,15 +22,15 @@ pub(super) fn almost_empty_file(bench: &Bench) -> Result<Vec<Row>, String> {
     for (place, folder) in [("tmpfs", bench.memory.path()), ("disk", bench.disk.path())] {
         let (source, target) = (folder.join("sparse.img"), folder.join("target.img"));
         make(&source).map_err(|cause| format!("cannot make a file of 1 TiB: {cause}"))?;
-        let mut contestants: [Contestant<'_>; 2] = [
-            Box::new(|| {
+        let mut contestants = [
+            Contestant::new("ours", || {
                 let _ = fs::remove_file(&target);
                 settle()?;
                 let mut command = bench.program("copy");
                 command.arg(&source).arg(&target);
                 timed(&mut [command])
             }),
-            Box::new(|| {
+            Contestant::new("cp", || {
                 let _ = fs::remove_file(&target);
                 settle()?;
                 let mut command = tool("cp");

@@ -5,16 +5,21 @@ mod tally;
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::process::Command;
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use testkit::host::{TempDir, test_root};
+use testkit::host::{TempDir, test_root, try_run};
 
 use crate::workspace::cargo;
 use crate::{tidy, units};
 use leftovers::Snapshot;
 use tally::Tally;
+
+/// Once cargo has ended and nothing was said for so long, all was said.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// How a check ended.
 enum Ending {
@@ -31,7 +36,8 @@ pub(crate) fn run() -> Result<(), String> {
     total += step("rustfmt", rustfmt);
     total += step("clippy", clippy);
     total += step("rustdoc", rustdoc);
-    total += step("cargo deny", cargo_deny);
+    total += step("dependencies", dependencies);
+    total += step("advisories", advisories);
     total += tests();
     total += step("nothing left behind", || match before.clear_what_is_new() {
         found if found.is_empty() => Ending::Passed,
@@ -91,13 +97,28 @@ fn check(command: &mut Command) -> Ending {
     }
 }
 
-fn cargo_deny() -> Ending {
-    // Building it takes longer than all the tests.
-    let installed = cargo().args(["deny", "--version"]).output();
-    if !installed.is_ok_and(|output| output.status.success()) {
-        return Ending::Skipped("it is not installed (cargo install cargo-deny)".to_string());
+fn dependencies() -> Ending {
+    deny(&["bans", "licenses", "sources"])
+}
+
+/// Known holes in what we depend on; the list of them comes from the network.
+fn advisories() -> Ending {
+    deny(&["advisories"])
+}
+
+/// Not installed where it is missing: building it takes longer than all the tests.
+fn deny(what: &[&str]) -> Ending {
+    let mut command = cargo();
+    match try_run(command.args(["deny", "--workspace", "check"]).args(what)) {
+        Ok(_) => Ending::Passed,
+        Err(sentence) if sentence.contains("no such command") => {
+            Ending::Skipped("cargo-deny is not installed (cargo install cargo-deny)".to_string())
+        }
+        Err(sentence) if sentence.contains("failed to fetch advisory database") => {
+            Ending::Skipped("the list of advisories cannot be fetched".to_string())
+        }
+        Err(sentence) => Ending::Failed(sentence),
     }
-    check(cargo().args(["deny", "--workspace", "--all-features", "check"]))
 }
 
 /// Runs the tests, shows what they say, and counts.
@@ -134,13 +155,23 @@ fn counted(mut command: Command) -> io::Result<(Tally, bool)> {
     let mut child = command.spawn()?;
     // The command holds writing ends of the pipe; while one is open, reading does not end.
     drop(command);
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut lines = BufReader::new(output).split(b'\n').map_while(Result::ok);
+        lines.try_for_each(|line| sender.send(line))
+    });
     let mut lines = tally::Lines::default();
-    let mut output = BufReader::new(output);
-    let mut line = Vec::new();
-    while output.read_until(b'\n', &mut line)? > 0 {
-        io::stdout().write_all(&line)?;
-        lines.take(&String::from_utf8_lossy(&line));
-        line.clear();
+    loop {
+        match receiver.recv_timeout(QUIET) {
+            Ok(line) => {
+                let line = String::from_utf8_lossy(&line);
+                println!("{line}");
+                lines.take(&line);
+            }
+            // A process that a test left behind may hold the pipe open long after the last test.
+            Err(RecvTimeoutError::Timeout) if child.try_wait()?.is_none() => {}
+            Err(_) => break,
+        }
     }
     Ok((lines.tally(), child.wait()?.success()))
 }

@@ -5,11 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Tree;
 
-/// Top folders of any Linux machine, and words that stand for any path: examples may name these.
-const COMMON_ROOTS: [&str; 23] = [
-    "backup", "bin", "boot", "data", "dev", "etc", "home", "images", "lib", "media", "mnt",
-    "mount", "opt", "path", "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var",
-];
+/// Top folders of any Linux machine. Below them, only the second part of a path tells one machine from another.
+const COMMON_ROOTS: [&str; 10] =
+    ["data", "home", "media", "mnt", "opt", "root", "srv", "tmp", "usr", "var"];
 
 /// Each folder of `formats` has a page of its name, and each page a folder.
 pub(super) fn formats_have_pages(tree: &Tree) -> Vec<String> {
@@ -78,56 +76,60 @@ fn kebab_case(name: &str) -> String {
     out
 }
 
-/// Pages and comments name no file outside the project: no relative path that leads to nothing here, no absolute
-/// one that only the author's machine has.
+/// Pages and sources name no file outside the project: no relative path that leads to nothing here, and none of
+/// the folders in which the author's checkout happens to lie.
 pub(super) fn references_stay_inside(tree: &Tree) -> Vec<String> {
+    let place = place_of_checkout(&tree.workspace.root);
     let mut broken = Vec::new();
-    for (path, text) in &tree.pages {
+    let is_comment = |line: &str| line.trim_start().starts_with("//");
+    let page_lines = tree.pages.iter().map(|(path, text)| (path, text, true));
+    let source_lines = tree.sources.iter().map(|(path, text)| (path, text, false));
+    for (path, text, is_page) in page_lines.chain(source_lines) {
         for (index, line) in text.lines().enumerate() {
-            let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-            for reference in references(line).chain(links.filter(|link| is_file_link(link))) {
-                if !leads_somewhere(tree, path, reference) {
-                    broken.push(format!("{}:{} points to {reference}", path.display(), index + 1));
-                }
+            let mut wrong = Vec::new();
+            if is_page {
+                wrong.extend(links(line));
             }
-        }
-    }
-    for (path, text) in &tree.sources {
-        let is_comment = |line: &str| line.trim_start().starts_with("//");
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| is_comment(line)) {
-            for reference in references(line).filter(|found| !leads_somewhere(tree, path, found)) {
-                broken.push(format!("{}:{} points to {reference}", path.display(), index + 1));
+            if is_page || is_comment(line) {
+                wrong.extend(words(line).filter(|word| word.starts_with("../")));
             }
+            wrong.retain(|reference| !leads_somewhere(tree, path, reference));
+            wrong.extend(words(line).filter(|word| Path::new(word).starts_with(&place)));
+            let line = index + 1;
+            broken.extend(
+                wrong.iter().map(|what| format!("{}:{line} points to {what}", path.display())),
+            );
         }
     }
     broken
 }
 
-/// The words of a line that are paths: absolute ones of at least two parts, and those that climb.
-fn references(line: &str) -> impl Iterator<Item = &str> {
-    let words = line.split(|c: char| c.is_whitespace() || "`\"'()[]<>,;|".contains(c));
-    let words = words.map(|word| word.trim_end_matches(['.', ':', '!', '?']));
-    words.filter(|word| {
-        let is_absolute =
-            word.starts_with('/') && !word.starts_with("//") && word[1..].contains('/');
-        is_absolute || word.starts_with("../")
-    })
+/// So much of the checkout's path as belongs to this machine.
+fn place_of_checkout(root: &Path) -> PathBuf {
+    let parts: Vec<_> = root.components().collect();
+    let is_common =
+        |part: &Component<'_>| COMMON_ROOTS.iter().any(|name| part.as_os_str() == *name);
+    let count = if parts.get(1).is_some_and(is_common) { 3 } else { 2 };
+    parts.iter().take(count).collect()
 }
 
-fn is_file_link(link: &str) -> bool {
-    !link.is_empty()
-        && !link.contains("://")
-        && !link.starts_with('#')
-        && !link.starts_with("mailto:")
+/// The words of a line, without what stands around paths.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let words = line.split(|c: char| c.is_whitespace() || "`\"'()[]<>,;|".contains(c));
+    words.map(|word| word.trim_end_matches(['.', ':', '!', '?']))
+}
+
+/// The files that a line of Markdown links to.
+fn links(line: &str) -> impl Iterator<Item = &str> {
+    let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    links.filter(|link| {
+        let is_elsewhere = link.contains("://") || link.starts_with("mailto:");
+        !link.is_empty() && !is_elsewhere && !link.starts_with('#')
+    })
 }
 
 fn leads_somewhere(tree: &Tree, page: &Path, reference: &str) -> bool {
     let reference = reference.split('#').next().unwrap_or_default();
-    if reference.starts_with('/') {
-        let first = first_part(Path::new(reference.trim_start_matches('/'))).unwrap_or_default();
-        return COMMON_ROOTS.contains(&first.as_str())
-            || first.starts_with(|c: char| c.is_uppercase());
-    }
     let folder = page.parent().unwrap_or(Path::new(""));
     let mut path = PathBuf::new();
     for part in folder.join(reference).components() {
@@ -168,15 +170,22 @@ mod tests {
 
     #[test]
     fn a_path_outside_the_project_is_found() {
-        let comment =
-            format!("//! See {}elsewhere/file.md, /dev/loop0 and/or 1/2.", "../".repeat(5));
-        let page = "[a](docs/missing.md) [b](https://example.org/x) `/somewhere/else` /etc/fstab";
+        let up = "../".repeat(5);
+        let comment = format!("//! See {up}elsewhere/file.md, /dev/loop0 and/or 1/2.");
+        let page = "[a](docs/missing.md) [b](https://example.org/x) `/nowhere/else` /etc/fstab";
         let tree = Tree::of(&[("crates/a/src/lib.rs", &comment)], &[("README.md", page)]);
         let expected = [
-            "README.md:1 points to /somewhere/else".to_string(),
             "README.md:1 points to docs/missing.md".to_string(),
-            format!("crates/a/src/lib.rs:1 points to {}elsewhere/file.md", "../".repeat(5)),
+            "README.md:1 points to /nowhere/else".to_string(),
+            format!("crates/a/src/lib.rs:1 points to {up}elsewhere/file.md"),
         ];
         assert_eq!(references_stay_inside(&tree), expected);
+    }
+
+    #[test]
+    fn a_checkout_in_a_common_folder_is_told_by_the_next_part() {
+        let place = |root: &str| place_of_checkout(Path::new(root)).display().to_string();
+        assert_eq!(place("/home/someone/blockprint"), "/home/someone");
+        assert_eq!(place("/builds/blockprint"), "/builds");
     }
 }

@@ -48,11 +48,21 @@ pub(crate) struct CloneArgs {
 /// Whether blocks are shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReflinkArg {
-    /// Where the filesystem can; elsewhere the data is copied, if nothing is mounted
+    /// Where the filesystem can; elsewhere the data is copied (clone: if nothing is mounted)
     #[default]
     Auto,
     /// Or fail
     Always,
-    /// Copy the data, if nothing is mounted
+    /// Copy the data (clone: if nothing is mounted)
     Never,
+}
+
+impl From<ReflinkArg> for engine::Reflink {
+    fn from(arg: ReflinkArg) -> Self {
+        match arg {
+            ReflinkArg::Auto => engine::Reflink::Auto,
+            ReflinkArg::Always => engine::Reflink::Always,
+            ReflinkArg::Never => engine::Reflink::Never,
+        }
+    }
 }

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::ReflinkArg;
+
 /// Copy an image or device onto another: sparse, verified, resumable
 ///
-/// Zero runs become holes in files and are zeroed by the kernel on devices. A file appears under its name only
+/// Zero runs become holes in files and are zeroed by the kernel on devices. On XFS and Btrfs a file that is
+/// copied within its filesystem shares its blocks (--reflink never writes them again). A file appears under its name only
 /// when it is complete and on the disk; until then it is TARGET.blockprint-partial. A target that is mounted,
 /// attached or too small is refused before anything is written.
 ///
@@ -27,6 +30,9 @@ pub(crate) struct CopyArgs {
     pub(crate) source: OsString,
     /// The file or block device to write; in a folder, the source's name
     pub(crate) target: OsString,
+    /// Whether a file shares the blocks of a source on the same filesystem instead of writing them again
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub(crate) reflink: ReflinkArg,
     /// Read back what was written, from the medium, and compare it with the source
     #[arg(long)]
     pub(crate) verify: bool,

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use engine::Result;
-use engine::ops::clone::{self, ClonePlan, CloneReport, CloneRequest, ModeRule, Reflink};
+use engine::ops::clone::{self, ClonePlan, CloneReport, CloneRequest, ModeRule};
 
-use crate::args::{CloneArgs, Common, ReflinkArg};
+use crate::args::{CloneArgs, Common};
 use crate::debug;
 use crate::render::{Face, Report, Wanted, json, text};
 
@@ -14,11 +14,7 @@ pub(super) fn run(args: CloneArgs, common: &Common, face: &Face) -> Result<ExitC
         sources: args.sources.into_iter().map(Into::into).collect(),
         target: args.target,
         force: args.force,
-        reflink: match args.reflink {
-            ReflinkArg::Auto => Reflink::Auto,
-            ReflinkArg::Always => Reflink::Always,
-            ReflinkArg::Never => Reflink::Never,
-        },
+        reflink: args.reflink.into(),
         freeze_timeout: args.freeze_timeout,
         mode: ModeRule::Source,
         threads: common.threads(),

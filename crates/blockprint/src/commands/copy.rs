@@ -16,6 +16,7 @@ pub(super) fn run(args: CopyArgs, common: &Common, face: &Face) -> Result<ExitCo
         force: args.force,
         in_place: args.in_place,
         resume: args.resume,
+        reflink: args.reflink.into(),
         verify: args.verify,
         on_read_error: match args.on_read_error {
             OnReadErrorArg::Stop => OnReadError::Stop,

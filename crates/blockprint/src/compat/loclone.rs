@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::location::Location;
-use engine::ops::clone::{self, CloneRequest, ModeRule, Reflink};
-use engine::{Error, Steps, Task, Threads};
+use engine::ops::clone::{self, CloneRequest, ModeRule};
+use engine::{Error, Reflink, Steps, Task, Threads};
 
 use crate::render::{complain, say};
 use crate::{debug, signals};

@@ -69,6 +69,7 @@ pub(crate) fn copy(report: &CopyReport) -> Value {
         "target": path(&report.target),
         "size_bytes": report.size_bytes,
         "written_bytes": report.written_bytes,
+        "shared_bytes": report.shared_bytes,
         "sparse_bytes": report.sparse_bytes,
         "resumed_bytes": report.resumed_bytes,
         "unreadable": ranges(&report.unreadable),

@@ -36,10 +36,11 @@ pub(crate) fn copy_plan(plan: &CopyPlan) -> String {
 
 pub(crate) fn copy(report: &CopyReport) -> String {
     let mut text = format!(
-        "{}: {}, {} written, {} left sparse, {} ({}/s)",
+        "{}: {}, {} {}, {} left sparse, {} ({}/s)",
         report.target.display(),
         Bytes(report.size_bytes),
-        Bytes(report.written_bytes),
+        Bytes(report.written_bytes + report.shared_bytes),
+        if report.shared_bytes > report.written_bytes { "shared" } else { "written" },
         Bytes(report.sparse_bytes),
         seconds(report.elapsed),
         Bytes(rate(report.size_bytes - report.resumed_bytes, report.elapsed)),

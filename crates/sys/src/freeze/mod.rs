@@ -67,8 +67,12 @@ impl Frozen<'_> {
         watchdog.set(index, State::Freezing);
         match ioctl::fifreeze(self.roots[index].as_fd().as_raw_fd()) {
             Ok(()) => {
-                watchdog.set(index, State::Frozen);
-                Ok(())
+                watchdog.set_frozen(index);
+                // It took so long that nothing can be done any more in the time that is left: none.
+                match watchdog.expired() {
+                    true => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
+                    false => Ok(()),
+                }
             }
             Err(cause) => {
                 watchdog.set(index, State::Free);

@@ -34,7 +34,13 @@ pub(super) enum State {
     Freezing = 1,
     /// Frozen by us.
     Frozen = 2,
+    /// Not frozen any more: the watchdog thawed it, or found that somebody else had. It is left alone from then
+    /// on: the next one who freezes it is not we.
+    Thawed = 3,
 }
+
+/// What the process is called, as `ps` shows it.
+const NAME: &std::ffi::CStr = c"thaw-watchdog";
 
 /// How often a filesystem is tried again that was still on its way to being frozen when the time was up.
 const RETRY_MS: i64 = 10;
@@ -64,6 +70,11 @@ impl Watchdog {
 
     pub(super) fn set(&self, index: usize, state: State) {
         self.board.cell(index + 1).store(state as u32, Ordering::SeqCst);
+    }
+
+    /// The call that freezes has succeeded. Changes nothing if the watchdog was quicker and has thawed since.
+    pub(super) fn set_frozen(&self, index: usize) {
+        replace_state(self.board.cell(index + 1), State::Freezing, State::Frozen);
     }
 
     pub(super) fn get(&self, index: usize) -> State {
@@ -101,9 +112,11 @@ impl Drop for Watchdog {
 
 /// The life of the child: thaw when the lifeline is cut or the time is up, then end.
 fn watch(board: &Board, roots: &[RawFd], wake: RawFd, lifeline: RawFd, wait_ms: i64) -> ! {
-    // SAFETY: plain system calls on numbers; a terminal's Ctrl-C goes to its process group, which this leaves.
+    // SAFETY: plain system calls on numbers and a constant string. A terminal's Ctrl-C goes to its process group,
+    // which this leaves; `killall -9 blockprint` goes to all of that name, which this gives up.
     unsafe {
         libc::setsid();
+        libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
         libc::close(lifeline);
     }
     let deadline_ms = now_ms().saturating_add(wait_ms);
@@ -121,10 +134,7 @@ fn watch(board: &Board, roots: &[RawFd], wake: RawFd, lifeline: RawFd, wait_ms: 
         }
         if cut || board.cell(EXPIRED).load(Ordering::SeqCst) != 0 {
             for (index, &root) in roots.iter().enumerate() {
-                if state_of(board.cell(index + 1)) != State::Free {
-                    // EINVAL while it is still being frozen: tried again at the next round.
-                    let _ = ioctl::fithaw(root);
-                }
+                thaw_once(board.cell(index + 1), root);
             }
         }
         if cut {
@@ -132,6 +142,29 @@ fn watch(board: &Board, roots: &[RawFd], wake: RawFd, lifeline: RawFd, wait_ms: 
             unsafe { libc::_exit(0) };
         }
     }
+}
+
+/// Thaws one filesystem, unless it is known not to be frozen by us (any more).
+fn thaw_once(cell: &AtomicU32, root: RawFd) {
+    let state = state_of(cell);
+    if !matches!(state, State::Freezing | State::Frozen) {
+        return;
+    }
+    match ioctl::fithaw(root) {
+        // Whatever the other process writes there meanwhile, it is no longer frozen by us.
+        Ok(()) => cell.store(State::Thawed as u32, Ordering::SeqCst),
+        // Not frozen: somebody else thawed it. While it is still being frozen it is tried again.
+        Err(cause) if state == State::Frozen && cause.raw_os_error() == Some(libc::EINVAL) => {
+            replace_state(cell, State::Frozen, State::Thawed);
+        }
+        Err(_) => {}
+    }
+}
+
+fn replace_state(cell: &AtomicU32, old: State, new: State) {
+    // If it is another state by now, the other process knows better.
+    let _ =
+        cell.compare_exchange(old as u32, new as u32, Ordering::SeqCst, Ordering::SeqCst);
 }
 
 fn now_ms() -> i64 {
@@ -143,6 +176,7 @@ fn state_of(cell: &AtomicU32) -> State {
     match cell.load(Ordering::SeqCst) {
         1 => State::Freezing,
         2 => State::Frozen,
+        3 => State::Thawed,
         _ => State::Free,
     }
 }

@@ -6,13 +6,13 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use image::{Error, ErrorKind, Extent, ExtentKind, Medium, Result};
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
 
 use super::direct::Direct;
-use super::{Access, failed, is_unsupported, read_all, write_all, write_zeroes};
+use super::{Access, begin_writeback, failed, is_unsupported, read_all, write_all, write_zeroes};
 
 /// A regular file.
 ///
@@ -28,7 +28,13 @@ pub struct FileMedium {
     rung: AtomicU8,
     block_size_bytes: u64,
     direct: Option<Direct>,
+    /// Bytes written since it was opened.
+    written_bytes: AtomicU64,
 }
+
+/// How much is written before the kernel is asked to begin writing it out. Without that it waits until memory
+/// fills up, and the final flush begins with all of the work still to do.
+const WRITEBACK_EVERY_BYTES: u64 = 32 << 20;
 
 /// The rungs of the ladder of [`FileMedium`], best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +89,7 @@ impl FileMedium {
             rung: AtomicU8::new(ZeroRung::PunchHole as u8),
             block_size_bytes,
             direct: None,
+            written_bytes: AtomicU64::new(0),
         })
     }
 
@@ -164,7 +171,13 @@ impl Medium for FileMedium {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        write_all(&self.file, &self.name, buf, offset)
+        write_all(&self.file, &self.name, buf, offset)?;
+        let before = self.written_bytes.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        let after = before + buf.len() as u64;
+        if before / WRITEBACK_EVERY_BYTES != after / WRITEBACK_EVERY_BYTES {
+            begin_writeback(&self.file);
+        }
+        Ok(())
     }
 
     fn set_len(&self, len_bytes: u64) -> Result<()> {

@@ -13,7 +13,7 @@
 use std::io;
 use std::ops::Range;
 
-use image::{Error, Result, Task};
+use image::{Error, ErrorKind, Result, Task};
 use sys::PhysicalMap;
 
 use super::target::Target;
@@ -35,6 +35,8 @@ enum State {
     Finished { frozen_map: PhysicalMap, moved: Vec<Range<u64>> },
 }
 
+/// So much is shared to see whether it can be done: a multiple of every block size.
+const PROBE_BYTES: u64 = 1 << 20;
 /// Below this, one FICLONE takes no longer than reading the maps.
 const FEW_EXTENTS: usize = 400;
 /// How many extents are shared in one call while writers go on: about 10 ms.
@@ -50,38 +52,70 @@ impl<'a> Catchup<'a> {
         task: &Task,
     ) -> Result<Catchup<'a>> {
         let mut catchup = Catchup { clone, target, state: State::Whole };
+        let size = clone.size_bytes;
+        // What cannot be shared at all is better known before anything is frozen for it.
+        catchup.share(0..size.min(PROBE_BYTES)).or_else(|cause| catchup.unless_resized(cause))?;
         // A filesystem that does not tell its maps is cloned in one call.
         let Ok(map) = PhysicalMap::read(&clone.file) else { return Ok(catchup) };
         if map.extents().len() < FEW_EXTENTS {
             return Ok(catchup);
         }
-        let size = clone.size_bytes;
-        target.file().set_len(size).map_err(|cause| clone_failed(clone, cause))?;
         task.begin(image::Phase::Clone, size);
+        match catchup.share_all(&map, task) {
+            Ok(target_map) => catchup.state = State::Shared { target_map },
+            Err(error) => catchup.unless_resized(error)?,
+        }
+        Ok(catchup)
+    }
+
+    /// Shares all blocks in short calls.
+    fn share_all(&self, map: &PhysicalMap, task: &Task) -> Result<PhysicalMap> {
+        let size = self.clone.size_bytes;
+        self.target.file().set_len(size).map_err(|cause| clone_failed(self.clone, cause))?;
         let mut start = 0;
         for last in map.extents().chunks(EXTENTS_PER_CALL).filter_map(<[_]>::last) {
             task.checkpoint()?;
             let end = (last.offset + last.len_bytes).min(size);
             if end > start {
-                catchup.share(start..end)?;
+                self.share(start..end)?;
                 task.advance(end - start);
                 start = end;
             }
         }
-        // What lies behind the last extent is a hole on both sides.
-        catchup.state = State::Shared { target_map: catchup.read_target_map(0)? };
-        Ok(catchup)
+        // What lies behind the last extent was a hole on both sides.
+        self.read_target_map(0)
+    }
+
+    /// Ranges cannot be shared any more if the source is not as large as it was: then one FICLONE in the frozen
+    /// moment has to do.
+    fn unless_resized(&self, error: Error) -> Result<()> {
+        match self.is_resized() && error.kind() != ErrorKind::Cancelled {
+            true => Ok(()),
+            false => Err(error),
+        }
+    }
+
+    fn is_resized(&self) -> bool {
+        !self.clone.file.metadata().is_ok_and(|now| now.len() == self.clone.size_bytes)
     }
 
     /// Shares what has changed since. Returns whether little is left.
     pub(super) fn advance(&mut self) -> Result<bool> {
         let State::Shared { target_map } = &self.state else { return Ok(true) };
+        if self.is_resized() {
+            self.start_over()?;
+            return Ok(true);
+        }
         let expected = target_map.extents().len();
         let source_map = self.read_source_map(expected)?;
         let changed = source_map.differing(target_map, self.clone.size_bytes);
         let settled = changed.len() <= SETTLED_RANGES;
         for range in changed {
-            self.share(range)?;
+            if let Err(error) = self.share(range) {
+                self.unless_resized(error)?;
+                self.start_over()?;
+                return Ok(true);
+            }
         }
         self.state = State::Shared { target_map: self.read_target_map(expected)? };
         Ok(settled)
@@ -89,11 +123,8 @@ impl<'a> Catchup<'a> {
 
     /// Completes the clone. Called while nothing can write to the source.
     pub(super) fn finish(&mut self) -> Result<Method> {
-        let unchanged_size =
-            self.clone.file.metadata().is_ok_and(|now| now.len() == self.clone.size_bytes);
         let State::Shared { target_map } = &self.state else { return self.finish_whole() };
-        if !unchanged_size {
-            self.start_over()?;
+        if self.is_resized() {
             return self.finish_whole();
         }
         let frozen_map = self.read_source_map(target_map.extents().len() + SPARE_EXTENTS)?;
@@ -107,6 +138,10 @@ impl<'a> Catchup<'a> {
     }
 
     fn finish_whole(&mut self) -> Result<Method> {
+        if self.is_resized() {
+            // FICLONE makes a file longer, but never shorter.
+            self.start_over()?;
+        }
         sys::clone_whole(&self.clone.file, self.target.file())
             .map_err(|cause| clone_failed(self.clone, cause))?;
         Ok(Method::Reflink)

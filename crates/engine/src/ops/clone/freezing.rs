@@ -1,7 +1,7 @@
 //! The filesystems that have to be frozen while an image is cloned: found, opened, flushed, frozen.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -26,7 +26,10 @@ impl Filesystems {
     ///
     /// `InUse` if a filesystem is mounted only where this process cannot reach it.
     pub(super) fn of<'a>(holders: impl Iterator<Item = &'a Holders>) -> Result<Self> {
-        let all: Vec<&MountEntry> = holders.flat_map(|holders| &holders.mounts).collect();
+        let all: Vec<&MountEntry> = holders
+            .flat_map(|holders| &holders.mounts)
+            .filter(|entry| entry.can_change())
+            .collect();
         let mut found = Filesystems { mounts: Vec::new(), roots: Vec::new() };
         let numbers: BTreeSet<DeviceNumber> =
             all.iter().map(|entry| entry.filesystem_number).collect();
@@ -70,8 +73,14 @@ impl Filesystems {
         };
         let table = MountTable::read().map_err(failed)?;
         let mut at = path.to_owned();
-        for _ in 0..DEPTH_MAX {
-            let file = fs::File::open(&at).map_err(failed)?;
+        for depth in 0..DEPTH_MAX {
+            let file = match File::open(&at) {
+                Ok(file) => file,
+                // A file below that was removed, or is out of reach. If a write should wait for the thaw because
+                // of it, the thaw comes when the time is up.
+                Err(_) if depth > 0 => return Ok(()),
+                Err(cause) => return Err(failed(cause)),
+            };
             let number = table.filesystem_of(&file).map_err(failed)?;
             if let Some(mount) = self.mounts.iter().find(|mount| mount.filesystem_number == number)
             {
@@ -96,7 +105,7 @@ impl Filesystems {
         sources: impl Iterator<Item = &'a Metadata>,
     ) -> Result<()> {
         for source in sources {
-            for entry in Holders::of(source)?.mounts {
+            for entry in Holders::of(source)?.mounts.into_iter().filter(MountEntry::can_change) {
                 let known = |mount: &MountEntry| mount.filesystem_number == entry.filesystem_number;
                 if !self.mounts.iter().any(known) {
                     let place = entry.mount_point.display().to_string();

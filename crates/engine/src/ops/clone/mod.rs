@@ -14,6 +14,7 @@ use sys::holders::Holders;
 use crate::location::Location;
 use crate::ops::copy::OnReadError;
 use crate::ops::copy::transfer::{Ledger, Shape, Transfer};
+use crate::reflink::{Reflink, is_unsupported};
 use crate::{Steps, Threads};
 use catchup::Catchup;
 use freezing::Filesystems;
@@ -38,17 +39,6 @@ pub struct CloneRequest {
     pub threads: Threads,
     /// Told of each step, also while filesystems are frozen.
     pub steps: Steps,
-}
-
-/// Whether a clone shares the blocks of its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reflink {
-    /// Where the filesystem can; else the data is copied, if nothing is mounted.
-    Auto,
-    /// Or fail.
-    Always,
-    /// Never: the data is copied, if nothing is mounted.
-    Never,
 }
 
 /// What permissions a clone gets.
@@ -153,29 +143,27 @@ impl Method {
 /// for a file that may not be replaced; `InUse` for a target that is mounted or attached, or lies in a
 /// filesystem that would be frozen; `Unsupported` where copying is asked of an image that is mounted.
 pub fn plan(request: CloneRequest, _task: &Task) -> Result<ClonePlan> {
-    let into_folder = request.sources.len() > 1 || request.target.is_dir();
-    if into_folder && !request.target.is_dir() {
-        let name = request.target.display().to_string();
-        let sentence = format!("{name} is no folder, which several clones need");
-        return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
-    }
+    let into_folder = target::is_folder(&request)?;
     let mut clones: Vec<PlannedClone> = Vec::new();
     for source in &request.sources {
         let target = match source.path().file_name() {
             Some(name) if into_folder => request.target.join(name),
             _ => request.target.clone(),
         };
-        if clones.iter().any(|other| other.target == target) {
-            let sentence = format!("two clones would be {}", target.display());
+        let clone = PlannedClone::new(source.path(), target, request.force)?;
+        if clones.iter().any(|other| other.target == clone.target) {
+            let sentence = format!("two clones would be {}", clone.target.display());
             return Err(Error::new(ErrorKind::Invalid, sentence));
         }
-        clones.push(PlannedClone::new(source.path(), target, request.force)?);
+        clones.push(clone);
     }
+    target::refuse_sources(&clones)?;
     let filesystems = Filesystems::of(clones.iter().map(|clone| &clone.holders))?;
     for clone in &clones {
+        clone.refuse_unseen()?;
         filesystems.refuse_if_inside(&clone.source, &clone.source)?;
         filesystems.refuse_if_inside(target::folder_of(&clone.target), &clone.target)?;
-        if request.reflink == Reflink::Never && !clone.holders.mounts.is_empty() {
+        if request.reflink == Reflink::Never && clone.is_live() {
             return Err(cannot_copy_mounted(clone, "copying its data takes too long for that"));
         }
     }
@@ -197,7 +185,9 @@ pub fn perform(plan: ClonePlan, task: &Task) -> Result<CloneReport> {
     request.steps.reach("opened");
     let work = Work { clones: &clones, targets: &targets, request: &request, task };
     let (methods, frozen) = if filesystems.is_empty() {
-        (work.clone_idle()?, None)
+        let methods = work.clone_idle()?;
+        filesystems.refuse_if_more(clones.iter().map(|clone| &clone.metadata))?;
+        (methods, None)
     } else {
         let (methods, frozen) = work.clone_live(&filesystems)?;
         (methods, Some(frozen))
@@ -212,6 +202,7 @@ pub fn perform(plan: ClonePlan, task: &Task) -> Result<CloneReport> {
     for ((clone, target), method) in clones.iter().zip(targets).zip(methods) {
         request.steps.reach("publishing");
         let replace = if clone.replaces { Replace::Allowed } else { Replace::Never };
+        let size_bytes = target.size_bytes().unwrap_or(clone.size_bytes);
         target.publish(replace).map_err(|error| match report.clones.last() {
             Some(last) => {
                 error.and(format!("{} and those before are complete", last.target.display()))
@@ -221,7 +212,7 @@ pub fn perform(plan: ClonePlan, task: &Task) -> Result<CloneReport> {
         report.clones.push(Cloned {
             source: clone.source.clone(),
             target: clone.target.clone(),
-            size_bytes: clone.size_bytes,
+            size_bytes,
             method,
         });
     }
@@ -240,15 +231,14 @@ impl ClonePlan {
 impl PlannedClone {
     fn new(source: &Path, target: PathBuf, force: bool) -> Result<Self> {
         let name = source.display().to_string();
-        let file = File::open(source)
-            .map_err(|cause| Error::io(format!("cannot open {name}"), cause).at(&name, None))?;
-        let metadata = file
-            .metadata()
-            .map_err(|cause| Error::io(format!("cannot look at {name}"), cause).at(&name, None))?;
-        if !metadata.is_file() {
+        let failed = |cause| Error::io(format!("cannot open {name}"), cause).at(&name, None);
+        // Looked at before it is opened, which could wait for ever if it is a pipe.
+        if !std::fs::metadata(source).map_err(failed)?.is_file() {
             let sentence = format!("{name} is no regular file; only image files can be cloned");
             return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
         }
+        let file = File::open(source).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
         let (target, replaces) = target::check(target, &metadata, force)?;
         let holders = Holders::of(&metadata)?;
         let size_bytes = metadata.len();
@@ -261,6 +251,24 @@ impl PlannedClone {
             metadata,
             holders,
         })
+    }
+}
+
+impl PlannedClone {
+    /// Whether a filesystem that could change is mounted from it.
+    fn is_live(&self) -> bool {
+        self.holders.mounts.iter().any(sys::MountEntry::can_change)
+    }
+
+    fn refuse_unseen(&self) -> Result<()> {
+        let Some(device) = self.holders.unseen.first() else { return Ok(()) };
+        let name = self.source.display().to_string();
+        let sentence = format!(
+            "cannot clone {name}: the filesystem on {} is in use, but mounted nowhere in sight, so that it cannot be \
+             frozen (after `umount -l` end what has files open on it; or run this where it is mounted)",
+            device.display()
+        );
+        Err(Error::new(ErrorKind::InUse, sentence).at(name, None))
     }
 }
 
@@ -290,7 +298,7 @@ impl Work<'_> {
                 }
                 match sys::clone_whole(&clone.file, target.file()) {
                     Ok(()) => Ok(Method::Reflink),
-                    Err(cause) if self.request.reflink == Reflink::Auto && no_reflinks(&cause) => {
+                    Err(cause) if self.request.reflink == Reflink::Auto && is_unsupported(&cause) => {
                         self.copy(clone, target)
                     }
                     Err(cause) => Err(clone_failed(clone, cause)),
@@ -371,6 +379,7 @@ impl Work<'_> {
             target: &image,
             ranges: std::iter::once(0..clone.size_bytes).filter(|all| !all.is_empty()).collect(),
             shape: Shape::cached(image.block_size_bytes(), true),
+            sharing: None,
             on_read_error: OnReadError::Stop,
             threads: self.request.threads,
         };
@@ -383,17 +392,9 @@ impl Work<'_> {
 /// How often the clone is brought up to date before the freeze; with a writer that never rests it never ends.
 const ROUNDS_MAX: usize = 6;
 
-/// Whether the filesystem, or this pair of filesystems, knows no reflinks.
-fn no_reflinks(cause: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{CrossesDevices, InvalidInput, Unsupported};
-    const ENOTTY: i32 = 25;
-    matches!(cause.kind(), Unsupported | CrossesDevices | InvalidInput)
-        || cause.raw_os_error() == Some(ENOTTY)
-}
-
 fn clone_failed(clone: &PlannedClone, cause: std::io::Error) -> Error {
     let (source, target) = (clone.source.display(), clone.target.display());
-    if !clone.holders.mounts.is_empty() && no_reflinks(&cause) {
+    if clone.is_live() && is_unsupported(&cause) {
         return cannot_copy_mounted(
             clone,
             "the filesystem cannot share blocks between these two files",
@@ -403,7 +404,7 @@ fn clone_failed(clone: &PlannedClone, cause: std::io::Error) -> Error {
     let mut sentence = format!("cannot clone {source} to {target}");
     if cause.kind() == std::io::ErrorKind::CrossesDevices {
         sentence.push_str(": a clone has to be on the filesystem of its source");
-    } else if no_reflinks(&cause) {
+    } else if is_unsupported(&cause) {
         sentence.push_str(": the filesystem cannot share blocks (XFS and Btrfs can)");
     }
     Error::io(sentence, cause).at(target.to_string(), None)

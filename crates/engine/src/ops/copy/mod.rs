@@ -1,6 +1,7 @@
 //! Copy an image or device onto another, sparse, resumable, verified.
 
 mod rescue;
+mod sharing;
 mod target;
 pub(crate) mod transfer;
 
@@ -18,7 +19,8 @@ use crate::location::Location;
 use crate::ops::compare;
 use crate::publish::replace_small;
 use crate::registry::{self, Facts, MediumKind, Source};
-use crate::{Steps, Threads, mapfile};
+use crate::{Reflink, Steps, Threads, mapfile};
+use sharing::Sharing;
 use target::{Claim, Opened};
 use transfer::{Ledger, Transfer};
 
@@ -35,6 +37,8 @@ pub struct CopyRequest {
     pub in_place: bool,
     /// Go on where an interrupted copy stopped, if there was one.
     pub resume: bool,
+    /// Whether a file shares the blocks of its source, which must be a file of the same filesystem then.
+    pub reflink: Reflink,
     /// Read back what was written, and compare.
     pub verify: bool,
     /// What to do where the source cannot be read.
@@ -109,6 +113,8 @@ pub struct CopyReport {
     pub size_bytes: u64,
     /// Bytes of data that were written now.
     pub written_bytes: u64,
+    /// Bytes whose blocks are shared with the source instead of being written.
+    pub shared_bytes: u64,
     /// Bytes that were left out, punched or zeroed by the kernel, or skipped as nobody's.
     pub sparse_bytes: u64,
     /// Bytes that an earlier copy had finished.
@@ -186,6 +192,7 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
         target: claim.path().to_owned(),
         size_bytes: source.size_bytes,
         written_bytes: 0,
+        shared_bytes: 0,
         sparse_bytes: 0,
         resumed_bytes: plan.resumed_bytes,
         unreadable: RangeSet::new(),
@@ -227,7 +234,9 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
     journal.remove()?;
     request.steps.reach("done");
     report.written_bytes = ledger.written_bytes();
-    report.sparse_bytes = source.size_bytes - report.resumed_bytes - report.written_bytes;
+    report.shared_bytes = ledger.shared_bytes();
+    report.sparse_bytes =
+        source.size_bytes - report.resumed_bytes - report.written_bytes - report.shared_bytes;
     report.elapsed = start.elapsed();
     Ok(report)
 }
@@ -270,11 +279,18 @@ impl Work<'_> {
         // On a blank target the runs without data cost nothing and are not counted.
         let idle_bytes = if shape.blank { 0 } else { self.idle_bytes };
         task.begin(Phase::Copy, self.total_bytes + idle_bytes);
+        let source_file = self.open_to_share()?;
+        let sharing = match (&source_file, target.file()) {
+            (Some(source), Some(target)) => Some(Sharing::new(source, target, self.request.reflink)),
+            _ if self.request.reflink == Reflink::Always => return Err(sharing::impossible()),
+            _ => None,
+        };
         let transfer = Transfer {
             source: image,
             target: target.image(),
             ranges: ledger.snapshot().0.gaps(0..self.source.size_bytes),
             shape,
+            sharing: sharing.as_ref(),
             on_read_error: self.request.on_read_error,
             threads: self.request.threads,
         };
@@ -284,6 +300,18 @@ impl Work<'_> {
         self.source_unchanged()?;
         task.begin(Phase::Flush, 0);
         target.image().flush()
+    }
+
+    /// The source as a file whose blocks can be shared, if that is asked for.
+    fn open_to_share(&self) -> Result<Option<fs::File>> {
+        let path = &self.source.path;
+        if self.source.medium == MediumKind::Device || self.request.reflink == Reflink::Never {
+            return Ok(None);
+        }
+        fs::File::open(path).map(Some).map_err(|cause| {
+            let name = path.display().to_string();
+            Error::io(format!("cannot open {name}"), cause).at(name, None)
+        })
     }
 
     /// Makes durable what is done, then says so in the journal.

@@ -244,6 +244,14 @@ impl Opened {
         }
     }
 
+    /// The target as a file that can share blocks with another.
+    pub(super) fn file(&self) -> Option<&fs::File> {
+        match self {
+            Opened::File { image, .. } | Opened::InPlace { image, .. } => Some(image.medium().file()),
+            Opened::Device { .. } => None,
+        }
+    }
+
     /// Where it will be.
     pub(super) fn path(&self) -> &Path {
         match self {

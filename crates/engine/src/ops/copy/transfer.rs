@@ -10,6 +10,7 @@ use image::{AlignedBuf, Extent, ExtentKind, Image, ImageExt, ImageMut, Result, T
 
 use super::OnReadError;
 use super::rescue;
+use super::sharing::Sharing;
 use crate::Threads;
 use crate::pipeline::for_each_piece;
 
@@ -20,6 +21,8 @@ pub(crate) struct Transfer<'a> {
     /// What is to be copied.
     pub(crate) ranges: Vec<Range<u64>>,
     pub(crate) shape: Shape,
+    /// Shares blocks of the source with the target, where both lie on a filesystem that can.
+    pub(crate) sharing: Option<&'a Sharing<'a>>,
     pub(crate) on_read_error: OnReadError,
     pub(crate) threads: Threads,
 }
@@ -42,6 +45,7 @@ pub(crate) struct Shape {
 pub(crate) struct Ledger {
     done: Mutex<Done>,
     written_bytes: AtomicU64,
+    shared_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +73,7 @@ impl Ledger {
     pub(crate) fn resumed(done: RangeSet, unreadable: RangeSet) -> Self {
         Ledger {
             done: Mutex::new(Done { ranges: done, unreadable }),
-            written_bytes: AtomicU64::new(0),
+            ..Ledger::default()
         }
     }
 
@@ -82,6 +86,11 @@ impl Ledger {
     /// Bytes of data that this run has written.
     pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes whose blocks this run has shared instead of writing them.
+    pub(crate) fn shared_bytes(&self) -> u64 {
+        self.shared_bytes.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Done> {
@@ -125,6 +134,7 @@ impl Transfer<'_> {
                 },
             };
             let most = match extent.kind {
+                ExtentKind::Data if self.is_sharing() => SHARED_PIECE_BYTES,
                 ExtentKind::Data => self.shape.piece_bytes as u64,
                 _ if self.shape.blank => u64::MAX,
                 _ => QUIET_PIECE_BYTES,
@@ -161,33 +171,76 @@ impl Transfer<'_> {
                 }
                 Ok(Vec::new())
             }
-            ExtentKind::Data => {
-                buf.grow_to(self.shape.piece_bytes);
-                let bytes = &mut buf[..piece.len_bytes as usize];
-                let unreadable = match self.on_read_error {
-                    OnReadError::Stop => {
-                        self.source.read_at(bytes, piece.offset)?;
-                        Vec::new()
-                    }
-                    OnReadError::Zero => rescue::read(self.source, bytes, piece.offset, task)?,
-                };
-                self.write(bytes, piece.offset, ledger)?;
-                task.advance(piece.len_bytes);
-                Ok(unreadable)
-            }
+            ExtentKind::Data => self.copy_data(piece.range(), buf, ledger, task),
         }
     }
 
-    /// Writes what is not zero, and zeroes the rest.
-    fn write(&self, bytes: &[u8], offset: u64, ledger: &Ledger) -> Result<()> {
-        for (range, is_zero) in runs(bytes, self.shape) {
-            let at = offset + range.start as u64;
-            if is_zero {
-                self.zero(at..offset + range.end as u64)?;
-            } else {
-                ledger.written_bytes.fetch_add(range.len() as u64, Ordering::Relaxed);
-                self.target.write_at(&bytes[range], at)?;
+    /// Reads data part by part, writes or shares what is not zero, and zeroes the rest.
+    fn copy_data(
+        &self,
+        piece: Range<u64>,
+        buf: &mut AlignedBuf,
+        ledger: &Ledger,
+        task: &Task,
+    ) -> Result<Vec<Range<u64>>> {
+        buf.grow_to(self.shape.piece_bytes);
+        let mut unreadable = Vec::new();
+        // What was read, is not zero, and waits to be shared in one call.
+        let mut shareable = piece.start..piece.start;
+        let mut at = piece.start;
+        while at < piece.end {
+            let len = (piece.end - at).min(self.shape.piece_bytes as u64);
+            let bytes = &mut buf[..len as usize];
+            match self.on_read_error {
+                OnReadError::Stop => self.source.read_at(bytes, at)?,
+                OnReadError::Zero => {
+                    unreadable.extend(rescue::read(self.source, bytes, at, task)?);
+                }
             }
+            for (run, is_zero) in runs(bytes, self.shape) {
+                let range = at + run.start as u64..at + run.end as u64;
+                if is_zero {
+                    self.zero(range)?;
+                } else if self.is_sharing() && unreadable.is_empty() {
+                    if shareable.end != range.start {
+                        self.share(&shareable, ledger, task)?;
+                        shareable.start = range.start;
+                    }
+                    shareable.end = range.end;
+                } else {
+                    self.target.write_at(&bytes[run], range.start)?;
+                    ledger.written_bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
+                }
+            }
+            at += len;
+            task.advance(len);
+            task.checkpoint()?;
+        }
+        self.share(&shareable, ledger, task)?;
+        Ok(unreadable)
+    }
+
+    fn is_sharing(&self) -> bool {
+        self.sharing.is_some_and(Sharing::works)
+    }
+
+    /// Shares the blocks of `range`, or copies it where that turns out to be impossible.
+    fn share(&self, range: &Range<u64>, ledger: &Ledger, task: &Task) -> Result<()> {
+        let Some(sharing) = self.sharing.filter(|_| !range.is_empty()) else { return Ok(()) };
+        if sharing.share(range)? {
+            ledger.shared_bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
+            return Ok(());
+        }
+        let mut buf = AlignedBuf::new(self.shape.piece_bytes);
+        let mut at = range.start;
+        while at < range.end {
+            task.checkpoint()?;
+            let len = (range.end - at).min(self.shape.piece_bytes as u64);
+            let bytes = &mut buf[..len as usize];
+            self.source.read_at(bytes, at)?;
+            self.target.write_at(bytes, at)?;
+            ledger.written_bytes.fetch_add(len, Ordering::Relaxed);
+            at += len;
         }
         Ok(())
     }
@@ -206,6 +259,9 @@ impl Transfer<'_> {
         Ok(())
     }
 }
+
+/// How much is shared in one call at most: few calls, but progress that moves and a quick stop.
+const SHARED_PIECE_BYTES: u64 = 16 << 20;
 
 /// How much is zeroed or discarded in one call.
 const QUIET_PIECE_BYTES: u64 = 64 << 20;

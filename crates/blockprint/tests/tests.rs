@@ -1,0 +1,12 @@
+//! The program as people start it, judged by what it says, how it ends, and what is on the disks then.
+//!
+//! One binary, a module for each concern. A test that needs root, a tool or a filesystem asks for it through
+//! `testkit::host::require` and is skipped aloud where it is missing.
+
+mod compare;
+mod copy;
+mod copy_faults;
+mod info;
+mod power_cut;
+mod resume;
+mod support;
