@@ -19,11 +19,13 @@ pub(crate) enum Verb {
 use Verb::{Bench, Demo, Test};
 
 /// Program, the Debian package that has it, and who needs it.
-const TOOLS: [(&str, &str, &[Verb]); 14] = [
+const TOOLS: [(&str, &str, &[Verb]); 15] = [
     ("losetup", "mount", &[Test, Demo, Bench]),
+    ("swapon", "mount", &[Test]),
     ("fsfreeze", "util-linux", &[Test, Demo, Bench]),
     ("partx", "util-linux", &[Test]),
     ("unshare", "util-linux", &[Test]),
+    ("mkswap", "util-linux", &[Test]),
     ("sfdisk", "fdisk", &[Test]),
     ("mkfs.ext4", "e2fsprogs", &[Test, Demo, Bench]),
     ("e2fsck", "e2fsprogs", &[Test, Demo]),
@@ -33,7 +35,6 @@ const TOOLS: [(&str, &str, &[Verb]); 14] = [
     ("qemu-img", "qemu-utils", &[Test, Bench]),
     ("ddrescuelog", "gddrescue", &[Test]),
     ("cmp", "diffutils", &[Test, Bench]),
-    ("strace", "strace", &[Test]),
 ];
 
 /// Installs what `verb` needs and the machine lacks. What cannot be installed is named; tests that need it skip.

@@ -37,7 +37,8 @@ fn each_single_block_of_zeroes_becomes_a_hole() {
     make(&source, 2, &[Part::Noise(4 * KIB), Part::Zeroes(4 * KIB)].repeat(64));
     copy(&scratch, &source, &target).run().expect_ok();
     assert_same(&source, &target);
-    assert_eq!(allocated(&target), 64 * 4 * KIB);
+    // One more than that is the filesystem's own list of them.
+    assert!(allocated(&target) <= 65 * 4 * KIB, "{} bytes", allocated(&target));
 }
 
 #[test]
@@ -259,8 +260,7 @@ fn files_and_devices_are_copied_to_each_other() {
     assert_same(&source, &back);
     assert!(allocated(&back) < allocated(&source), "the copy of a device is not sparse");
     assert_eq!(fs::metadata(&back).unwrap().mode() & 0o7777, 0o600);
-    assert_eq!(names(&scratch.join("state")), ["blockprint"]);
-    assert!(names(&scratch.join("state/blockprint")).is_empty(), "a journal was left");
+    assert!(!scratch.join("state").exists(), "a journal was kept without need");
 }
 
 #[test]

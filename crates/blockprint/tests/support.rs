@@ -161,9 +161,8 @@ pub(crate) fn until_stopped(running: &Running) {
 /// Panics unless it ended with that code and one line on standard error that has each of `parts`.
 #[track_caller]
 pub(crate) fn assert_refused(outcome: Outcome, code: i32, parts: &[&str]) -> Outcome {
-    let outcome = parts.iter().fold(outcome.expect_exit(code), |outcome, part| {
-        outcome.expect_error(part)
-    });
+    let outcome =
+        parts.iter().fold(outcome.expect_exit(code), |outcome, part| outcome.expect_error(part));
     let errors = outcome.stderr.lines().filter(|line| line.starts_with("blockprint:")).count();
     assert_eq!(errors, 1, "an error is one line:\n{outcome}");
     outcome

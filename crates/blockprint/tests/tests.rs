@@ -3,9 +3,11 @@
 //! One binary, a module for each concern. A test that needs root, a tool or a filesystem asks for it through
 //! `testkit::host::require` and is skipped aloud where it is missing.
 
+mod cli;
 mod compare;
 mod copy;
 mod copy_faults;
+mod copy_refused;
 mod info;
 mod power_cut;
 mod resume;

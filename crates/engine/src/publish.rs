@@ -36,6 +36,12 @@ pub(crate) fn replace_small(
 ) -> Result<()> {
     folder.remove(temporary)?;
     let medium = folder.create(temporary)?;
-    medium.write_at(content, 0)?;
-    publish(folder, &medium, temporary, name, Replace::Allowed, &Steps::default())
+    let published = medium.write_at(content, 0).and_then(|()| {
+        publish(folder, &medium, temporary, name, Replace::Allowed, &Steps::default())
+    });
+    if published.is_err() {
+        // What is said of is the error before.
+        let _ = folder.remove(temporary);
+    }
+    published
 }

@@ -174,21 +174,17 @@ fn mounts_on(family: &BTreeSet<BlockDevice>) -> io::Result<(Vec<MountEntry>, Vec
 fn unseen_on(family: &BTreeSet<BlockDevice>, mounts: &[MountEntry]) -> Vec<PathBuf> {
     let kinds: Vec<PathBuf> =
         fs::read_dir("/sys/fs").into_iter().flatten().flatten().map(|kind| kind.path()).collect();
-    let in_use = |device: &BlockDevice| {
-        kinds.iter().any(|kind| kind.join(&device.kernel_name).is_dir())
-    };
-    let seen = |device: &BlockDevice| {
-        mounts.iter().any(|entry| entry.filesystem_number == device.number)
-    };
+    let in_use =
+        |device: &BlockDevice| kinds.iter().any(|kind| kind.join(&device.kernel_name).is_dir());
+    let seen =
+        |device: &BlockDevice| mounts.iter().any(|entry| entry.filesystem_number == device.number);
     let mut unseen: Vec<PathBuf> = family
         .iter()
         .filter(|device| !seen(device) && in_use(device))
         .map(BlockDevice::path)
         .collect();
     if !mounts.iter().any(|entry| entry.filesystem == "btrfs") {
-        unseen.extend(
-            family.iter().filter(|device| device.is_in_btrfs()).map(BlockDevice::path),
-        );
+        unseen.extend(family.iter().filter(|device| device.is_in_btrfs()).map(BlockDevice::path));
     }
     unseen
 }

@@ -68,8 +68,7 @@ impl LoopDevice {
                 backing: Backing::Inode {
                     device: info.device,
                     inode: info.inode,
-                    block_device: (info.rdevice != 0)
-                        .then(|| DeviceNumber::from_raw(info.rdevice)),
+                    block_device: (info.rdevice != 0).then(|| DeviceNumber::from_raw(info.rdevice)),
                 },
             }),
             Err(_) => {
@@ -83,9 +82,7 @@ impl LoopDevice {
 
     pub(crate) fn is_backed_by(&self, file: &Metadata) -> bool {
         match &self.backing {
-            Backing::Inode { device, inode, .. } => {
-                (*device, *inode) == (file.dev(), file.ino())
-            }
+            Backing::Inode { device, inode, .. } => (*device, *inode) == (file.dev(), file.ino()),
             Backing::Path(path) => fs::metadata(path)
                 .is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino())),
         }

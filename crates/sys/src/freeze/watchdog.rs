@@ -163,8 +163,7 @@ fn thaw_once(cell: &AtomicU32, root: RawFd) {
 
 fn replace_state(cell: &AtomicU32, old: State, new: State) {
     // If it is another state by now, the other process knows better.
-    let _ =
-        cell.compare_exchange(old as u32, new as u32, Ordering::SeqCst, Ordering::SeqCst);
+    let _ = cell.compare_exchange(old as u32, new as u32, Ordering::SeqCst, Ordering::SeqCst);
 }
 
 fn now_ms() -> i64 {

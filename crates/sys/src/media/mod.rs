@@ -17,7 +17,7 @@ use image::{Error, ErrorKind, Result};
 pub use device::DeviceMedium;
 pub use directory::Directory;
 pub use file::{FileMedium, ZeroRung};
-pub use unnamed::UnnamedFile;
+pub use unnamed::{Content, UnnamedFile};
 
 /// What a medium is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

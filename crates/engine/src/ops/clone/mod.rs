@@ -203,7 +203,7 @@ pub fn perform(plan: ClonePlan, task: &Task) -> Result<CloneReport> {
         request.steps.reach("publishing");
         let replace = if clone.replaces { Replace::Allowed } else { Replace::Never };
         let size_bytes = target.size_bytes().unwrap_or(clone.size_bytes);
-        target.publish(replace).map_err(|error| match report.clones.last() {
+        target.publish(replace, method).map_err(|error| match report.clones.last() {
             Some(last) => {
                 error.and(format!("{} and those before are complete", last.target.display()))
             }
@@ -298,7 +298,9 @@ impl Work<'_> {
                 }
                 match sys::clone_whole(&clone.file, target.file()) {
                     Ok(()) => Ok(Method::Reflink),
-                    Err(cause) if self.request.reflink == Reflink::Auto && is_unsupported(&cause) => {
+                    Err(cause)
+                        if self.request.reflink == Reflink::Auto && is_unsupported(&cause) =>
+                    {
                         self.copy(clone, target)
                     }
                     Err(cause) => Err(clone_failed(clone, cause)),

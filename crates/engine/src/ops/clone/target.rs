@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use formats::raw::RawImage;
 use image::{Error, ErrorKind, Replace, Result};
 use sys::holders::Holders;
-use sys::{FileMedium, UnnamedFile};
+use sys::{Content, FileMedium, UnnamedFile};
 
-use super::{CloneRequest, ModeRule, PlannedClone};
+use super::{CloneRequest, Method, ModeRule, PlannedClone};
 
 /// A clone that has no name yet. Dropped, it is gone.
 pub(super) struct Target {
@@ -29,8 +29,10 @@ pub(super) fn check(target: PathBuf, source: &Metadata, force: bool) -> Result<(
             let name = folder.display().to_string();
             return match fs::metadata(folder) {
                 Ok(found) if found.is_dir() => Ok((target, false)),
-                Ok(_) => Err(Error::new(ErrorKind::Invalid, format!("{name} is no folder"))
-                    .at(name, None)),
+                Ok(_) => {
+                    Err(Error::new(ErrorKind::Invalid, format!("{name} is no folder"))
+                        .at(name, None))
+                }
                 Err(cause) => {
                     Err(Error::io(format!("cannot use the folder {name}"), cause).at(name, None))
                 }
@@ -176,7 +178,11 @@ impl Target {
     }
 
     /// Makes it durable and puts it under its name.
-    pub(super) fn publish(self, replace: Replace) -> Result<()> {
-        self.file.publish(replace)
+    pub(super) fn publish(self, replace: Replace, method: Method) -> Result<()> {
+        let content = match method {
+            Method::Copy => Content::Written,
+            Method::Reflink | Method::ReflinkCatchup { .. } => Content::Shared,
+        };
+        self.file.publish(replace, content)
     }
 }

@@ -5,6 +5,7 @@ mod sharing;
 mod target;
 pub(crate) mod transfer;
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -207,6 +208,8 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
         image: &*image,
         request: &request,
         journal: &journal,
+        has_journal: Cell::new(resumed.is_some()),
+        flush_failed: Cell::new(false),
     };
     let mut target = claim.open(source.size_bytes, resumed.is_some())?;
     request.steps.reach("created");
@@ -217,18 +220,21 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
             Ledger::default()
         }
     };
-    if let Err(error) = work.copy(&mut target, &ledger, task) {
+    let finished = work.copy(&mut target, &ledger, task).and_then(|()| {
+        (_, report.unreadable) = ledger.snapshot();
+        if request.verify {
+            work.verify(&target, &report.unreadable, task)?;
+            report.verified = true;
+        }
+        if !report.unreadable.is_empty() {
+            let path = work.bad_map_path(&target);
+            write_bad_map(&path, &report.unreadable, source.size_bytes)?;
+            report.bad_map = Some(path);
+        }
+        Ok(())
+    });
+    if let Err(error) = finished {
         return Err(work.leave(target, &ledger, error));
-    }
-    (_, report.unreadable) = ledger.snapshot();
-    if request.verify {
-        work.verify(&target, &report.unreadable, task)?;
-        report.verified = true;
-    }
-    if !report.unreadable.is_empty() {
-        let path = work.bad_map_path(&target);
-        write_bad_map(&path, &report.unreadable, source.size_bytes)?;
-        report.bad_map = Some(path);
     }
     target.publish(&request.steps)?;
     journal.remove()?;
@@ -263,7 +269,14 @@ struct Work<'a> {
     image: &'a dyn Image,
     request: &'a CopyRequest,
     journal: &'a JournalPlace,
+    /// Whether there is a journal, of this run or the one before, and all that it says holds.
+    has_journal: Cell<bool>,
+    /// Whether flushing the target has failed.
+    flush_failed: Cell<bool>,
 }
+
+/// How much of what was copied is given up where a full disk has no room for the journal.
+const JOURNAL_ROOM_BYTES: u64 = 1 << 20;
 
 impl Work<'_> {
     fn copy(&self, target: &mut Opened, ledger: &Ledger, task: &Task) -> Result<()> {
@@ -281,7 +294,9 @@ impl Work<'_> {
         task.begin(Phase::Copy, self.total_bytes + idle_bytes);
         let source_file = self.open_to_share()?;
         let sharing = match (&source_file, target.file()) {
-            (Some(source), Some(target)) => Some(Sharing::new(source, target, self.request.reflink)),
+            (Some(source), Some(target)) => {
+                Some(Sharing::new(source, target, self.request.reflink))
+            }
             _ if self.request.reflink == Reflink::Always => return Err(sharing::impossible()),
             _ => None,
         };
@@ -299,13 +314,16 @@ impl Work<'_> {
         self.request.steps.reach("copied");
         self.source_unchanged()?;
         task.begin(Phase::Flush, 0);
-        target.image().flush()
+        self.flush(target)
     }
 
     /// The source as a file whose blocks can be shared, if that is asked for.
     fn open_to_share(&self) -> Result<Option<fs::File>> {
         let path = &self.source.path;
-        if self.source.medium == MediumKind::Device || self.request.reflink == Reflink::Never {
+        // Shared blocks are not read, so that nobody would learn which of them cannot be.
+        let must_read = self.request.on_read_error == OnReadError::Zero;
+        let never = self.request.reflink == Reflink::Never;
+        if self.source.medium == MediumKind::Device || must_read || never {
             return Ok(None);
         }
         fs::File::open(path).map(Some).map_err(|cause| {
@@ -317,7 +335,7 @@ impl Work<'_> {
     /// Makes durable what is done, then says so in the journal.
     fn checkpoint(&self, target: &Opened, ledger: &Ledger) -> Result<()> {
         let (done, unreadable) = ledger.snapshot();
-        target.image().flush()?;
+        self.flush(target)?;
         let journal = Journal {
             source: self.source.identity.clone(),
             target: target.identity()?,
@@ -326,8 +344,20 @@ impl Work<'_> {
             unreadable,
         };
         self.journal.store(&journal)?;
+        self.has_journal.set(true);
         self.request.steps.reach("checkpoint");
         Ok(())
+    }
+
+    /// The system tells of a failed flush once, and then calls what is lost clean: the next flush works and
+    /// proves nothing.
+    fn flush(&self, target: &Opened) -> Result<()> {
+        if self.flush_failed.get() {
+            let name = target.location().path.display().to_string();
+            let sentence = format!("what was written to {name} before could not be made durable");
+            return Err(Error::new(ErrorKind::Io, sentence).at(name, None));
+        }
+        target.image().flush().inspect_err(|_| self.flush_failed.set(true))
     }
 
     /// A file that was written or cut while it was read is no image of any one moment.
@@ -351,7 +381,7 @@ impl Work<'_> {
     fn leave(&self, target: Opened, ledger: &Ledger, error: Error) -> Error {
         let useful = !matches!(error.kind(), ErrorKind::Changed | ErrorKind::Damaged);
         let left = target.left_behind();
-        if useful && self.checkpoint(&target, ledger).is_ok() {
+        if useful && (self.last_checkpoint(&target, ledger).is_ok() || self.has_journal.get()) {
             return error.and(format!("{left}; the same command with --resume goes on"));
         }
         let journal_gone = self.journal.remove();
@@ -360,6 +390,30 @@ impl Work<'_> {
                 error.and("nothing was left behind")
             }
             _ => error.and(left),
+        }
+    }
+
+    /// A checkpoint for which room is made on a full disk, if there is no earlier one to go on from.
+    fn last_checkpoint(&self, target: &Opened, ledger: &Ledger) -> Result<()> {
+        match self.checkpoint(target, ledger) {
+            Err(error)
+                if error.kind() == ErrorKind::Full
+                    && target.kind() != TargetKind::Device
+                    && !self.flush_failed.get()
+                    && !self.has_journal.get() =>
+            {
+                ledger.give_up_last(JOURNAL_ROOM_BYTES);
+                for range in ledger.snapshot().0.gaps(0..self.source.size_bytes) {
+                    for extent in target.image().extents(range) {
+                        let extent = extent?;
+                        if extent.kind == ExtentKind::Data {
+                            target.image().zero(extent.range())?;
+                        }
+                    }
+                }
+                self.checkpoint(target, ledger)
+            }
+            other => other,
         }
     }
 
@@ -383,8 +437,7 @@ impl Work<'_> {
             "{name} does not hold what was copied to it: the first difference is at offset {at} \
              (either the medium is bad, or the source changed meanwhile)"
         );
-        let error = Error::new(ErrorKind::Damaged, sentence).at(&name, Some(at..at + 1));
-        Err(error.and(target.left_behind()))
+        Err(Error::new(ErrorKind::Damaged, sentence).at(&name, Some(at..at + 1)))
     }
 
     fn bad_map_path(&self, target: &Opened) -> PathBuf {

@@ -15,16 +15,22 @@ pub(crate) struct Sharing<'a> {
     target: &'a File,
     rule: Reflink,
     refused: AtomicBool,
+    proven: AtomicBool,
 }
 
 impl<'a> Sharing<'a> {
     /// Shares blocks of `source` with `target` at the same offsets, as `rule` says.
     pub(crate) fn new(source: &'a File, target: &'a File, rule: Reflink) -> Self {
-        Sharing { source, target, rule, refused: AtomicBool::new(rule == Reflink::Never) }
+        let refused = AtomicBool::new(rule == Reflink::Never);
+        Sharing { source, target, rule, refused, proven: AtomicBool::new(false) }
     }
 
-    /// Whether nothing has been refused yet.
-    pub(crate) fn works(&self) -> bool {
+    /// Whether something has been shared, and nothing refused yet.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed) && self.may_work()
+    }
+
+    fn may_work(&self) -> bool {
         !self.refused.load(Ordering::Relaxed)
     }
 
@@ -35,11 +41,14 @@ impl<'a> Sharing<'a> {
     ///
     /// `Unsupported` where blocks must be shared and cannot be.
     pub(crate) fn share(&self, range: &Range<u64>) -> Result<bool> {
-        if !self.works() {
+        if !self.may_work() {
             return Ok(false);
         }
         match sys::clone_range(self.source, self.target, range.clone()) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.proven.store(true, Ordering::Relaxed);
+                Ok(true)
+            }
             Err(cause) if is_unsupported(&cause) => match self.rule {
                 Reflink::Always => Err(impossible().because(cause)),
                 _ => {

@@ -76,6 +76,7 @@ impl Claim {
         match fs::metadata(&path) {
             Ok(metadata) => Claim::existing(request, source, &path, &metadata),
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                refuse_dangling_link(&path)?;
                 refuse_new_in_dev(&path)?;
                 Claim::file(path, source, None)
             }
@@ -247,7 +248,9 @@ impl Opened {
     /// The target as a file that can share blocks with another.
     pub(super) fn file(&self) -> Option<&fs::File> {
         match self {
-            Opened::File { image, .. } | Opened::InPlace { image, .. } => Some(image.medium().file()),
+            Opened::File { image, .. } | Opened::InPlace { image, .. } => {
+                Some(image.medium().file())
+            }
             Opened::Device { .. } => None,
         }
     }
@@ -424,6 +427,16 @@ fn refuse_new_in_dev(path: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A link that leads nowhere would be found in the way when all is copied.
+fn refuse_dangling_link(path: &Path) -> Result<()> {
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    let name = path.display().to_string();
+    let sentence = format!("cannot write to {name}: it is a link that leads nowhere");
+    Err(Error::new(ErrorKind::Invalid, sentence).at(name, None))
 }
 
 fn metadata_of(medium: &FileMedium) -> Result<Metadata> {

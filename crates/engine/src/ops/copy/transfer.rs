@@ -71,16 +71,28 @@ impl Shape {
 impl Ledger {
     /// A ledger in which `done`, of it `unreadable`, stands from an earlier run.
     pub(crate) fn resumed(done: RangeSet, unreadable: RangeSet) -> Self {
-        Ledger {
-            done: Mutex::new(Done { ranges: done, unreadable }),
-            ..Ledger::default()
-        }
+        Ledger { done: Mutex::new(Done { ranges: done, unreadable }), ..Ledger::default() }
     }
 
     /// What is done, and what of it could not be read.
     pub(crate) fn snapshot(&self) -> (RangeSet, RangeSet) {
         let done = self.lock();
         (done.ranges.clone(), done.unreadable.clone())
+    }
+
+    /// Takes back that the last `bytes`, or all if there are fewer, are done.
+    pub(crate) fn give_up_last(&self, bytes: u64) {
+        let mut done = self.lock();
+        let mut left = done.ranges.total_bytes().saturating_sub(bytes);
+        let mut kept = RangeSet::new();
+        for range in done.ranges.iter() {
+            let len = left.min(range.end - range.start);
+            kept.insert(range.start..range.start + len);
+            left -= len;
+        }
+        let lost = done.unreadable.iter().filter(|range| kept.contains(range)).collect();
+        done.unreadable = lost;
+        done.ranges = kept;
     }
 
     /// Bytes of data that this run has written.
@@ -134,7 +146,10 @@ impl Transfer<'_> {
                 },
             };
             let most = match extent.kind {
-                ExtentKind::Data if self.is_sharing() => SHARED_PIECE_BYTES,
+                // Not before it is known to work: else that much would be copied before the next checkpoint.
+                ExtentKind::Data if self.sharing.is_some_and(Sharing::is_proven) => {
+                    SHARED_PIECE_BYTES
+                }
                 ExtentKind::Data => self.shape.piece_bytes as u64,
                 _ if self.shape.blank => u64::MAX,
                 _ => QUIET_PIECE_BYTES,
@@ -171,11 +186,29 @@ impl Transfer<'_> {
                 }
                 Ok(Vec::new())
             }
-            ExtentKind::Data => self.copy_data(piece.range(), buf, ledger, task),
+            ExtentKind::Data => {
+                if self.share(&piece.range(), ledger)? {
+                    task.advance(piece.len_bytes);
+                    return Ok(Vec::new());
+                }
+                self.copy_data(piece.range(), buf, ledger, task)
+            }
         }
     }
 
-    /// Reads data part by part, writes or shares what is not zero, and zeroes the rest.
+    /// Shares the blocks of a piece, unread. Returns whether that was possible.
+    fn share(&self, range: &Range<u64>, ledger: &Ledger) -> Result<bool> {
+        let shared = match self.sharing {
+            Some(sharing) => sharing.share(range)?,
+            None => false,
+        };
+        if shared {
+            ledger.shared_bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
+        }
+        Ok(shared)
+    }
+
+    /// Reads a piece part by part, writes what is not zero, and zeroes the rest.
     fn copy_data(
         &self,
         piece: Range<u64>,
@@ -185,10 +218,9 @@ impl Transfer<'_> {
     ) -> Result<Vec<Range<u64>>> {
         buf.grow_to(self.shape.piece_bytes);
         let mut unreadable = Vec::new();
-        // What was read, is not zero, and waits to be shared in one call.
-        let mut shareable = piece.start..piece.start;
         let mut at = piece.start;
         while at < piece.end {
+            task.checkpoint()?;
             let len = (piece.end - at).min(self.shape.piece_bytes as u64);
             let bytes = &mut buf[..len as usize];
             match self.on_read_error {
@@ -201,12 +233,6 @@ impl Transfer<'_> {
                 let range = at + run.start as u64..at + run.end as u64;
                 if is_zero {
                     self.zero(range)?;
-                } else if self.is_sharing() && unreadable.is_empty() {
-                    if shareable.end != range.start {
-                        self.share(&shareable, ledger, task)?;
-                        shareable.start = range.start;
-                    }
-                    shareable.end = range.end;
                 } else {
                     self.target.write_at(&bytes[run], range.start)?;
                     ledger.written_bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
@@ -214,35 +240,8 @@ impl Transfer<'_> {
             }
             at += len;
             task.advance(len);
-            task.checkpoint()?;
         }
-        self.share(&shareable, ledger, task)?;
         Ok(unreadable)
-    }
-
-    fn is_sharing(&self) -> bool {
-        self.sharing.is_some_and(Sharing::works)
-    }
-
-    /// Shares the blocks of `range`, or copies it where that turns out to be impossible.
-    fn share(&self, range: &Range<u64>, ledger: &Ledger, task: &Task) -> Result<()> {
-        let Some(sharing) = self.sharing.filter(|_| !range.is_empty()) else { return Ok(()) };
-        if sharing.share(range)? {
-            ledger.shared_bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
-            return Ok(());
-        }
-        let mut buf = AlignedBuf::new(self.shape.piece_bytes);
-        let mut at = range.start;
-        while at < range.end {
-            task.checkpoint()?;
-            let len = (range.end - at).min(self.shape.piece_bytes as u64);
-            let bytes = &mut buf[..len as usize];
-            self.source.read_at(bytes, at)?;
-            self.target.write_at(bytes, at)?;
-            ledger.written_bytes.fetch_add(len, Ordering::Relaxed);
-            at += len;
-        }
-        Ok(())
     }
 
     fn zero(&self, range: Range<u64>) -> Result<()> {
@@ -260,8 +259,9 @@ impl Transfer<'_> {
     }
 }
 
-/// How much is shared in one call at most: few calls, but progress that moves and a quick stop.
-const SHARED_PIECE_BYTES: u64 = 16 << 20;
+/// How much is shared in one call at most: few calls, but progress that moves and a quick stop. If sharing turns
+/// out to be impossible, what was handed out so far is copied in parts.
+const SHARED_PIECE_BYTES: u64 = 64 << 20;
 
 /// How much is zeroed or discarded in one call.
 const QUIET_PIECE_BYTES: u64 = 64 << 20;
