@@ -1,4 +1,4 @@
-//! Set-up, checks, demonstration and measurements of blockprint: `cargo xtask test|demo|bench|tidy`.
+//! Set-up, checks, demonstration and measurements of blockprint: `cargo xtask test|demo|bench|dist|tidy`.
 
 mod bench;
 mod demo;
@@ -28,6 +28,7 @@ Usage: cargo xtask VERB
           --rounds N       so many rounds of each case (default: the case's own)
           --strict         fail if a goal is missed
           --program PATH   use this program instead of building one
+  dist    Build the program as one file that needs no library of the system, and say where it is
   tidy    Check the rules of the house alone: crate graph, sources, pages
 
 test, demo and bench install missing Debian packages when run as root.";
@@ -59,6 +60,11 @@ fn main() -> ExitCode {
             testkit::host::warm_memory(size_bytes.unwrap_or(0));
             Ok(())
         }
+        "dist" => no_options(options).and_then(|()| {
+            let program = Workspace::load()?.build_program()?;
+            println!("{}", program.display());
+            Ok(())
+        }),
         "tidy" => no_options(options).and_then(|()| tidy::run()),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

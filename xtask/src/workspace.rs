@@ -49,16 +49,29 @@ impl Workspace {
         Ok(Workspace::read(&facts))
     }
 
-    /// Builds the program for release, and gives its path.
+    /// Builds the program for release as one file that needs no library of the system, and gives its path.
+    ///
+    /// Such a program also runs in a rescue system, and starts in half the time. Naming the target keeps the
+    /// flag from build scripts and macros, which have to be libraries.
     pub(crate) fn build_program(&self) -> Result<PathBuf, String> {
         println!("building the program for release");
+        let target = host_target()?;
         let mut command = cargo();
-        command.args(["build", "--release", "--quiet", "--package", "blockprint"]);
+        command.args([
+            "build",
+            "--release",
+            "--quiet",
+            "--package",
+            "blockprint",
+            "--target",
+            &target,
+        ]);
+        command.env("RUSTFLAGS", "-C target-feature=+crt-static");
         let status = command.status().map_err(|cause| format!("cannot start cargo: {cause}"))?;
         if !status.success() {
             return Err("the program does not build".to_string());
         }
-        Ok(self.target.join("release/blockprint"))
+        Ok(self.target.join(target).join("release/blockprint"))
     }
 
     fn read(facts: &Value) -> Self {
@@ -106,6 +119,14 @@ pub(crate) fn commit() -> String {
 
 fn last_part(folder: &Path) -> String {
     folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The target that the compiler runs on, such as `x86_64-unknown-linux-gnu`.
+fn host_target() -> Result<String, String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let text = try_run(std::process::Command::new(rustc).arg("-vV"))?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(ToString::to_string).ok_or_else(|| "rustc -vV names no host".to_string())
 }
 
 #[cfg(test)]

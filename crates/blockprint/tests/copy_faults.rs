@@ -39,7 +39,14 @@ fn a_copy_onto_a_full_disk_says_what_is_kept_and_goes_on_when_there_is_space() {
         let target = filesystem.path().join("target");
         let partial = partial_of(&target).display().to_string();
         let parts = ["No space left on device", "is kept in", &partial, "--resume goes on"];
-        assert_refused(copy(&scratch, &source, &target).run(), 15, &parts);
+        let call = match kind {
+            // Here the journal lasts that was written while there was space. The others make room for one.
+            "btrfs" => copy(&scratch, &source, &target)
+                .args(["--limit", "20M"])
+                .env("BLOCKPRINT_DEBUG_CHECKPOINT_MS", "20"),
+            _ => copy(&scratch, &source, &target),
+        };
+        assert_refused(call.run(), 15, &parts);
         assert!(!target.exists(), "{kind}: an incomplete copy was published");
 
         fs::remove_file(filler).unwrap();
@@ -72,7 +79,16 @@ fn a_device_on_a_full_disk_fails_and_its_copy_goes_on_when_there_is_space() {
     let code = outcome.status.code().unwrap();
     assert_refused(outcome, code, &[&shown]);
     fs::remove_file(filler).unwrap();
-    copy(&scratch, &source, device.path()).args(["--resume", "--verify"]).run().expect_ok();
+    let again = || copy(&scratch, &source, device.path()).args(["--resume", "--verify"]).run();
+    let outcome = again();
+    if outcome.status.code() == Some(18) {
+        // The kernel's loop driver takes a write that was cut short for a whole one. Reading back finds that,
+        // and what is known to be wrong is not taken for done.
+        outcome.expect_error("does not hold what was copied to it");
+        again().expect_ok();
+    } else {
+        outcome.expect_ok();
+    }
     drop_caches();
     assert_same(&source, device.path());
 }
@@ -184,9 +200,6 @@ fn what_cannot_be_read_becomes_zeroes_and_ddrescue_knows_where() {
 #[track_caller]
 fn assert_bad_blocks(map: &Path, expected: std::ops::Range<u64>) {
     let status = run(tool("ddrescuelog").arg("--show-status").arg(map));
-    let bad = format!("bad-sector:  {:>9} B", (expected.end - expected.start) * 512);
-    assert!(status.contains("errors:        1") || status.contains("bad-sector"), "{status}");
-    let _ = bad;
     let blocks = run(tool("ddrescuelog").arg("--list-blocks=-").arg(map));
     let blocks: Vec<u64> = blocks.lines().map(|line| line.trim().parse().unwrap()).collect();
     assert_eq!(blocks, expected.collect::<Vec<_>>(), "{status}");

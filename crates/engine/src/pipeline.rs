@@ -13,13 +13,22 @@ use std::time::Duration;
 use image::{AlignedBuf, Error, Result, Task};
 
 /// How many threads an operation uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Threads(pub NonZero<usize>);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Threads {
+    /// One for each processor, but never fewer than two: one waits for a disk while the other works.
+    #[default]
+    Automatic,
+    /// So many.
+    Exactly(NonZero<usize>),
+}
 
 impl Threads {
-    /// One for each processor, but never fewer than two: one waits for a disk while the other works.
-    pub fn automatic() -> Self {
-        Threads(NonZero::new(sys::online_cores().clamp(2, 16)).unwrap_or(NonZero::<usize>::MIN))
+    /// The number. Asks the system, which an operation without threads need not wait for.
+    fn count(self) -> usize {
+        match self {
+            Threads::Automatic => sys::online_cores().clamp(2, 16),
+            Threads::Exactly(count) => count.get(),
+        }
     }
 }
 
@@ -45,7 +54,7 @@ pub(crate) fn for_each_piece<P: Send>(
     };
     let (ended, all_ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        for _ in 0..threads.0.get() {
+        for _ in 0..threads.count() {
             let (supply, work, fail, stop) = (&supply, &work, &fail, &stop);
             let ended = ended.clone();
             scope.spawn(move || {
@@ -87,7 +96,7 @@ mod tests {
     use image::ErrorKind;
     use std::sync::atomic::AtomicU64;
 
-    const THREE: Threads = Threads(NonZero::new(3).unwrap());
+    const THREE: Threads = Threads::Exactly(NonZero::new(3).unwrap());
     const NEVER: Duration = Duration::from_secs(3600);
 
     #[test]

@@ -103,7 +103,7 @@ pub(crate) enum ColorArg {
 impl Common {
     /// How many threads to use.
     pub(crate) fn threads(&self) -> Threads {
-        self.threads.map_or_else(Threads::automatic, Threads)
+        self.threads.map_or(Threads::Automatic, Threads::Exactly)
     }
 }
 

@@ -105,7 +105,7 @@ fn run(source: &Path, target: &Path) -> Result<(), String> {
         reflink: Reflink::Always,
         freeze_timeout: Duration::from_secs(5),
         mode: ModeRule::LessUmask,
-        threads: Threads::automatic(),
+        threads: Threads::Automatic,
         steps: follow,
     };
     let task = Task::new(Box::new(Quiet), signals::cancel_flag());

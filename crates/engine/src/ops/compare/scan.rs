@@ -237,7 +237,7 @@ mod tests {
 
     fn differences(a: &dyn Image, b: &dyn Image, stop_at_first: bool) -> Differences {
         let all = std::iter::once(0..SIZE).collect();
-        let threads = Threads::automatic();
+        let threads = Threads::Automatic;
         let phase = Phase::Compare;
         scan(&Scan { a, b, ranges: all, threads, stop_at_first, phase }, &Task::silent()).unwrap()
     }

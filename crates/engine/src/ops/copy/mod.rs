@@ -7,12 +7,13 @@ pub(crate) mod transfer;
 
 use std::cell::Cell;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use image::layers::{Throttle, Throttled};
 use image::ranges::RangeSet;
-use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, Phase, Result, Task};
+use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, ImageMut, Phase, Result, Task};
 
 use crate::folders::{beside, device_file_name, state_folder};
 use crate::journal::Journal;
@@ -249,7 +250,7 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
 
 impl CopyPlan {
     /// The ranges that are to be copied.
-    fn todo(&self) -> Vec<std::ops::Range<u64>> {
+    fn todo(&self) -> Vec<Range<u64>> {
         match &self.resumed {
             Some(journal) => journal.done.gaps(0..self.source.size_bytes),
             None => {
@@ -275,8 +276,9 @@ struct Work<'a> {
     flush_failed: Cell<bool>,
 }
 
-/// How much of what was copied is given up where a full disk has no room for the journal.
-const JOURNAL_ROOM_BYTES: u64 = 1 << 20;
+/// How much of what was copied is given up, bit by bit, where a full disk has no room for the journal. The last is
+/// more than an extent of Btrfs, which gives space back only in whole extents.
+const JOURNAL_ROOMS_BYTES: [u64; 3] = [1 << 20, 16 << 20, 256 << 20];
 
 impl Work<'_> {
     fn copy(&self, target: &mut Opened, ledger: &Ledger, task: &Task) -> Result<()> {
@@ -395,26 +397,23 @@ impl Work<'_> {
 
     /// A checkpoint for which room is made on a full disk, if there is no earlier one to go on from.
     fn last_checkpoint(&self, target: &Opened, ledger: &Ledger) -> Result<()> {
-        match self.checkpoint(target, ledger) {
-            Err(error)
-                if error.kind() == ErrorKind::Full
-                    && target.kind() != TargetKind::Device
-                    && !self.flush_failed.get()
-                    && !self.has_journal.get() =>
-            {
-                ledger.give_up_last(JOURNAL_ROOM_BYTES);
-                for range in ledger.snapshot().0.gaps(0..self.source.size_bytes) {
-                    for extent in target.image().extents(range) {
-                        let extent = extent?;
-                        if extent.kind == ExtentKind::Data {
-                            target.image().zero(extent.range())?;
-                        }
-                    }
-                }
-                self.checkpoint(target, ledger)
+        let mut outcome = self.checkpoint(target, ledger);
+        for room_bytes in JOURNAL_ROOMS_BYTES {
+            let is_full = matches!(&outcome, Err(error) if error.kind() == ErrorKind::Full);
+            // What an earlier journal calls done may not be touched.
+            let may_give_up = target.kind() != TargetKind::Device && !self.has_journal.get();
+            if !is_full || !may_give_up || self.flush_failed.get() {
+                break;
             }
-            other => other,
+            ledger.give_up_last(room_bytes);
+            let (kept, _) = ledger.snapshot();
+            if kept.is_empty() {
+                break;
+            }
+            clear(target.image(), kept.gaps(0..self.source.size_bytes))?;
+            outcome = self.checkpoint(target, ledger);
         }
+        outcome
     }
 
     /// Reads the target back from its medium and compares it with the source.
@@ -446,6 +445,17 @@ impl Work<'_> {
             .clone()
             .unwrap_or_else(|| sidecar(target.path(), target.kind(), ".map"))
     }
+}
+
+/// Makes holes of `ranges`, where there are none yet.
+fn clear(target: &dyn ImageMut, ranges: Vec<Range<u64>>) -> Result<()> {
+    for extent in ranges.into_iter().flat_map(|range| target.extents(range)) {
+        let extent = extent?;
+        if extent.kind != ExtentKind::Zero {
+            target.zero(extent.range())?;
+        }
+    }
+    Ok(())
 }
 
 /// Says before anything is written what people may not have thought of.

@@ -34,7 +34,7 @@ enum Hold {
 
 /// What a new file gets.
 #[derive(Clone, Copy)]
-struct NewPermissions {
+pub(super) struct NewPermissions {
     mode: u32,
     /// User and group of a file that is replaced.
     owner: Option<(u32, u32)>,
@@ -50,6 +50,7 @@ pub(super) enum Opened {
         replace: Replace,
         blank: bool,
         path: PathBuf,
+        permissions: NewPermissions,
     },
     InPlace {
         image: RawImage<FileMedium>,
@@ -208,23 +209,37 @@ impl Claim {
         match self.hold {
             Hold::File { directory, name, partial, replace } => {
                 let partial_path = path.with_file_name(&partial);
-                let old = FileMedium::open(&partial_path, Access::Write);
-                let medium = match old {
-                    Ok(medium) => {
-                        lock_alone(&medium, &partial_path)?;
+                let medium = match FileMedium::open(&partial_path, Access::Write) {
+                    Ok(old) => {
+                        lock_alone(&old, &partial_path)?;
                         if resume {
-                            medium
+                            old
                         } else {
                             directory.remove(&partial)?;
                             create_partial(&directory, &partial, &partial_path)?
                         }
                     }
-                    Err(_) => create_partial(&directory, &partial, &partial_path)?,
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        create_partial(&directory, &partial, &partial_path)?
+                    }
+                    Err(error) => return Err(error),
                 };
-                let image = RawImage::create(medium, size_bytes)?;
-                self.permissions.apply(image.medium(), &partial_path)?;
-                let blank = !resume;
-                Ok(Opened::File { image, directory, name, partial, replace, blank, path })
+                let created = RawImage::create(medium, size_bytes);
+                if created.is_err() && !resume {
+                    // The error before is the one to be told.
+                    let _ = directory.remove(&partial);
+                }
+                let (image, blank, permissions) = (created?, !resume, self.permissions);
+                Ok(Opened::File {
+                    image,
+                    directory,
+                    name,
+                    partial,
+                    replace,
+                    blank,
+                    path,
+                    permissions,
+                })
             }
             Hold::InPlace { medium } => {
                 Ok(Opened::InPlace { image: RawImage::create(medium, size_bytes)?, path })
@@ -333,13 +348,18 @@ impl Opened {
     /// Puts a new file under its name. Everything written is durable already.
     pub(super) fn publish(self, steps: &Steps) -> Result<()> {
         match self {
-            Opened::File { image, directory, name, partial, replace, path, .. } => {
-                publish(&directory, image.medium(), &partial, &name, replace, steps).map_err(
-                    |error| {
-                        let partial = path.with_file_name(&partial);
-                        error.and(format!("the complete copy is kept in {}", partial.display()))
-                    },
-                )
+            Opened::File {
+                image, directory, name, partial, replace, path, permissions, ..
+            } => {
+                let partial_path = path.with_file_name(&partial);
+                let medium = image.medium();
+                permissions
+                    .apply(medium, &partial_path)
+                    .and_then(|()| publish(&directory, medium, &partial, &name, replace, steps))
+                    .map_err(|error| {
+                        let kept = partial_path.display();
+                        error.and(format!("the complete copy is kept in {kept}"))
+                    })
             }
             _ => Ok(()),
         }
@@ -381,16 +401,27 @@ fn create_partial(directory: &Directory, partial: &OsString, path: &Path) -> Res
 
 /// Two copies to one target would mix.
 fn lock_alone(medium: &FileMedium, path: &Path) -> Result<()> {
-    match medium.file().try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => {
-            let name = path.display().to_string();
-            let sentence = format!("{name} is being written by another program");
-            Err(Error::new(ErrorKind::InUse, sentence).at(name, None))
-        }
+    let is_locked = match medium.file().try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
         // A filesystem without locks.
-        Err(TryLockError::Error(_)) => Ok(()),
+        Err(TryLockError::Error(_)) => true,
+    };
+    // Between opening and locking, another program may have published it, or begun anew under its name.
+    let stands_there = || {
+        fs::metadata(path)
+            .is_ok_and(|now| metadata_of(medium).is_ok_and(|mine| is_one(&now, &mine)))
+    };
+    if is_locked && stands_there() {
+        return Ok(());
     }
+    let name = path.display().to_string();
+    let sentence = format!("{name} is being written by another program");
+    Err(Error::new(ErrorKind::InUse, sentence).at(name, None))
+}
+
+fn is_one(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
 /// Source and target must be two things.
@@ -398,9 +429,7 @@ fn refuse_same(source: &Facts, path: &Path, target: &Metadata) -> Result<()> {
     let source_metadata = registry::look(&source.path)?;
     let same = match (source.medium, MediumKind::of(target)) {
         (MediumKind::Device, Some(MediumKind::Device)) => source_metadata.rdev() == target.rdev(),
-        (MediumKind::File, Some(MediumKind::File)) => {
-            (source_metadata.dev(), source_metadata.ino()) == (target.dev(), target.ino())
-        }
+        (MediumKind::File, Some(MediumKind::File)) => is_one(&source_metadata, target),
         (MediumKind::File, Some(MediumKind::Device)) => {
             let number = DeviceNumber::from_raw(target.rdev());
             LoopDevice::backed_by(&source_metadata)

@@ -90,8 +90,9 @@ impl Ledger {
             kept.insert(range.start..range.start + len);
             left -= len;
         }
-        let lost = done.unreadable.iter().filter(|range| kept.contains(range)).collect();
-        done.unreadable = lost;
+        let end = kept.iter().last().map_or(0, |range| range.end);
+        done.unreadable =
+            done.unreadable.iter().map(|range| range.start.min(end)..range.end.min(end)).collect();
         done.ranges = kept;
     }
 
