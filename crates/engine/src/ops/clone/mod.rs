@@ -381,7 +381,6 @@ impl Work<'_> {
             target: &image,
             ranges: std::iter::once(0..clone.size_bytes).filter(|all| !all.is_empty()).collect(),
             shape: Shape::cached(image.block_size_bytes(), true),
-            sharing: None,
             on_read_error: OnReadError::Stop,
             threads: self.request.threads,
         };

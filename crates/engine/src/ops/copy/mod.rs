@@ -2,29 +2,27 @@
 
 mod rescue;
 mod sharing;
+mod sidecar;
 mod target;
 pub(crate) mod transfer;
+mod work;
 
 use std::cell::Cell;
-use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use image::layers::{Throttle, Throttled};
 use image::ranges::RangeSet;
-use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, ImageMut, Phase, Result, Task};
+use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, Phase, Result, Task};
 
-use crate::folders::{beside, device_file_name, state_folder};
 use crate::journal::Journal;
 use crate::location::Location;
-use crate::ops::compare;
-use crate::publish::replace_small;
-use crate::registry::{self, Facts, MediumKind, Source};
-use crate::{Reflink, Steps, Threads, mapfile};
-use sharing::Sharing;
-use target::{Claim, Opened};
-use transfer::{Ledger, Transfer};
+use crate::registry::{self, Facts, Source};
+use crate::{Reflink, Steps, Threads};
+use sidecar::{JournalPlace, write_bad_map};
+use target::Claim;
+use transfer::Ledger;
+use work::Work;
 
 /// What is to be copied where, and how.
 #[derive(Clone, Debug)]
@@ -131,12 +129,6 @@ pub struct CopyReport {
     pub elapsed: Duration,
 }
 
-/// Where the journal is.
-#[derive(Clone, Debug)]
-struct JournalPlace {
-    path: PathBuf,
-}
-
 /// Opens the source, claims the target, and refuses what has to be refused. Writes nothing.
 ///
 /// # Errors
@@ -241,7 +233,9 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
     journal.remove()?;
     request.steps.reach("done");
     report.written_bytes = ledger.written_bytes();
-    report.shared_bytes = ledger.shared_bytes();
+    if ledger.is_shared() {
+        report.shared_bytes = plan.data_bytes.saturating_sub(report.written_bytes);
+    }
     report.sparse_bytes =
         source.size_bytes - report.resumed_bytes - report.written_bytes - report.shared_bytes;
     report.elapsed = start.elapsed();
@@ -258,204 +252,6 @@ impl CopyPlan {
             }
         }
     }
-}
-
-/// What the steps of a copy have in common.
-struct Work<'a> {
-    /// Bytes of data that are to be read.
-    total_bytes: u64,
-    /// Bytes in runs that need no reading.
-    idle_bytes: u64,
-    source: &'a Facts,
-    image: &'a dyn Image,
-    request: &'a CopyRequest,
-    journal: &'a JournalPlace,
-    /// Whether there is a journal, of this run or the one before, and all that it says holds.
-    has_journal: Cell<bool>,
-    /// Whether flushing the target has failed.
-    flush_failed: Cell<bool>,
-}
-
-/// How much of what was copied is given up, bit by bit, where a full disk has no room for the journal. The last is
-/// more than an extent of Btrfs, which gives space back only in whole extents.
-const JOURNAL_ROOMS_BYTES: [u64; 3] = [1 << 20, 16 << 20, 256 << 20];
-
-impl Work<'_> {
-    fn copy(&self, target: &mut Opened, ledger: &Ledger, task: &Task) -> Result<()> {
-        let throttled;
-        let image: &dyn Image = match self.request.limit_bytes_per_s {
-            Some(rate) => {
-                throttled = Throttled::new(self.image, Throttle::new(rate));
-                &throttled
-            }
-            None => self.image,
-        };
-        let shape = target.shape(self.source);
-        // On a blank target the runs without data cost nothing and are not counted.
-        let idle_bytes = if shape.blank { 0 } else { self.idle_bytes };
-        task.begin(Phase::Copy, self.total_bytes + idle_bytes);
-        let source_file = self.open_to_share()?;
-        let sharing = match (&source_file, target.file()) {
-            (Some(source), Some(target)) => {
-                Some(Sharing::new(source, target, self.request.reflink))
-            }
-            _ if self.request.reflink == Reflink::Always => return Err(sharing::impossible()),
-            _ => None,
-        };
-        let transfer = Transfer {
-            source: image,
-            target: target.image(),
-            ranges: ledger.snapshot().0.gaps(0..self.source.size_bytes),
-            shape,
-            sharing: sharing.as_ref(),
-            on_read_error: self.request.on_read_error,
-            threads: self.request.threads,
-        };
-        let checkpoint = |ledger: &Ledger| self.checkpoint(target, ledger);
-        transfer.run(task, ledger, self.request.checkpoint_every, checkpoint)?;
-        self.request.steps.reach("copied");
-        self.source_unchanged()?;
-        task.begin(Phase::Flush, 0);
-        self.flush(target)
-    }
-
-    /// The source as a file whose blocks can be shared, if that is asked for.
-    fn open_to_share(&self) -> Result<Option<fs::File>> {
-        let path = &self.source.path;
-        // Shared blocks are not read, so that nobody would learn which of them cannot be.
-        let must_read = self.request.on_read_error == OnReadError::Zero;
-        let never = self.request.reflink == Reflink::Never;
-        if self.source.medium == MediumKind::Device || must_read || never {
-            return Ok(None);
-        }
-        fs::File::open(path).map(Some).map_err(|cause| {
-            let name = path.display().to_string();
-            Error::io(format!("cannot open {name}"), cause).at(name, None)
-        })
-    }
-
-    /// Makes durable what is done, then says so in the journal.
-    fn checkpoint(&self, target: &Opened, ledger: &Ledger) -> Result<()> {
-        let (done, unreadable) = ledger.snapshot();
-        self.flush(target)?;
-        let journal = Journal {
-            source: self.source.identity.clone(),
-            target: target.identity()?,
-            size_bytes: self.source.size_bytes,
-            done,
-            unreadable,
-        };
-        self.journal.store(&journal)?;
-        self.has_journal.set(true);
-        self.request.steps.reach("checkpoint");
-        Ok(())
-    }
-
-    /// The system tells of a failed flush once, and then calls what is lost clean: the next flush works and
-    /// proves nothing.
-    fn flush(&self, target: &Opened) -> Result<()> {
-        if self.flush_failed.get() {
-            let name = target.location().path.display().to_string();
-            let sentence = format!("what was written to {name} before could not be made durable");
-            return Err(Error::new(ErrorKind::Io, sentence).at(name, None));
-        }
-        target.image().flush().inspect_err(|_| self.flush_failed.set(true))
-    }
-
-    /// A file that was written or cut while it was read is no image of any one moment.
-    fn source_unchanged(&self) -> Result<()> {
-        let path = &self.source.path;
-        if self.source.medium == MediumKind::Device {
-            return Ok(());
-        }
-        let now = registry::Identity::of_file(&registry::look(path)?);
-        if now == self.source.identity {
-            return Ok(());
-        }
-        let name = path.display().to_string();
-        let sentence = format!(
-            "{name} was written to while it was copied (stop what writes to it, or use `blockprint clone`)"
-        );
-        Err(Error::new(ErrorKind::Changed, sentence).at(name, None))
-    }
-
-    /// After a failure: keeps what is worth going on with, and says what is left.
-    fn leave(&self, target: Opened, ledger: &Ledger, error: Error) -> Error {
-        let useful = !matches!(error.kind(), ErrorKind::Changed | ErrorKind::Damaged);
-        let left = target.left_behind();
-        if useful && (self.last_checkpoint(&target, ledger).is_ok() || self.has_journal.get()) {
-            return error.and(format!("{left}; the same command with --resume goes on"));
-        }
-        let journal_gone = self.journal.remove();
-        match target.abandon() {
-            Some(removed) if removed.is_ok() && journal_gone.is_ok() => {
-                error.and("nothing was left behind")
-            }
-            _ => error.and(left),
-        }
-    }
-
-    /// A checkpoint for which room is made on a full disk, if there is no earlier one to go on from.
-    fn last_checkpoint(&self, target: &Opened, ledger: &Ledger) -> Result<()> {
-        let mut outcome = self.checkpoint(target, ledger);
-        for room_bytes in JOURNAL_ROOMS_BYTES {
-            let is_full = matches!(&outcome, Err(error) if error.kind() == ErrorKind::Full);
-            // What an earlier journal calls done may not be touched.
-            let may_give_up = target.kind() != TargetKind::Device && !self.has_journal.get();
-            if !is_full || !may_give_up || self.flush_failed.get() {
-                break;
-            }
-            ledger.give_up_last(room_bytes);
-            let (kept, _) = ledger.snapshot();
-            if kept.is_empty() {
-                break;
-            }
-            clear(target.image(), kept.gaps(0..self.source.size_bytes))?;
-            outcome = self.checkpoint(target, ledger);
-        }
-        outcome
-    }
-
-    /// Reads the target back from its medium and compares it with the source.
-    fn verify(&self, target: &Opened, unreadable: &RangeSet, task: &Task) -> Result<()> {
-        let readback = registry::open_readback(&target.location())?;
-        let differences = compare::scan(
-            &compare::Scan {
-                a: self.image,
-                b: &*readback.image,
-                ranges: unreadable.gaps(0..self.source.size_bytes),
-                threads: self.request.threads,
-                stop_at_first: true,
-                phase: Phase::Verify,
-            },
-            task,
-        )?;
-        let Some(at) = differences.first else { return Ok(()) };
-        let name = target.location().path.display().to_string();
-        let sentence = format!(
-            "{name} does not hold what was copied to it: the first difference is at offset {at} \
-             (either the medium is bad, or the source changed meanwhile)"
-        );
-        Err(Error::new(ErrorKind::Damaged, sentence).at(&name, Some(at..at + 1)))
-    }
-
-    fn bad_map_path(&self, target: &Opened) -> PathBuf {
-        self.request
-            .bad_map
-            .clone()
-            .unwrap_or_else(|| sidecar(target.path(), target.kind(), ".map"))
-    }
-}
-
-/// Makes holes of `ranges`, where there are none yet.
-fn clear(target: &dyn ImageMut, ranges: Vec<Range<u64>>) -> Result<()> {
-    for extent in ranges.into_iter().flat_map(|range| target.extents(range)) {
-        let extent = extent?;
-        if extent.kind != ExtentKind::Zero {
-            target.zero(extent.range())?;
-        }
-    }
-    Ok(())
 }
 
 /// Says before anything is written what people may not have thought of.
@@ -513,70 +309,4 @@ fn resumable(
         Some(_) => refuse("the target is another one"),
         None => refuse("its partial file is gone"),
     }
-}
-
-impl JournalPlace {
-    fn new(request: &CopyRequest, claim: &Claim) -> Self {
-        let path = request.journal.clone();
-        let path =
-            path.unwrap_or_else(|| sidecar(claim.path(), claim.kind(), ".blockprint-journal"));
-        JournalPlace { path }
-    }
-
-    fn folder(&self) -> Result<sys::Directory> {
-        sys::Directory::of(&self.path)
-    }
-
-    fn name(&self) -> &std::ffi::OsStr {
-        self.path.file_name().unwrap_or_default()
-    }
-
-    fn load(&self) -> Result<Option<Journal>> {
-        match self.folder() {
-            Ok(folder) => Journal::load(&folder, self.name()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn store(&self, journal: &Journal) -> Result<()> {
-        ensure_folder(&self.path)?;
-        journal.store(&self.folder()?, self.name())
-    }
-
-    fn remove(&self) -> Result<()> {
-        match self.folder() {
-            Ok(folder) => Journal::remove(&folder, self.name()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// The path of something that is kept about `target`: beside a file; for a device in the folder for state.
-fn sidecar(target: &Path, kind: TargetKind, suffix: &str) -> PathBuf {
-    let named = |name: &std::ffi::OsStr| beside(name, suffix);
-    match kind {
-        TargetKind::Device => state_folder().join(named(&device_file_name(target))),
-        _ => target.with_file_name(named(target.file_name().unwrap_or_default())),
-    }
-}
-
-fn write_bad_map(path: &Path, unreadable: &RangeSet, size_bytes: u64) -> Result<()> {
-    ensure_folder(path)?;
-    let name = path.file_name().unwrap_or_default();
-    let text = mapfile::to_text(unreadable, size_bytes);
-    let folder = sys::Directory::of(path)?;
-    replace_small(&folder, &beside(name, ".new"), name, text.as_bytes())
-}
-
-/// Makes the folder that `path` lies in, if it is missing.
-fn ensure_folder(path: &Path) -> Result<()> {
-    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
-        return Ok(());
-    };
-    fs::create_dir_all(parent).map_err(|cause| {
-        let name = parent.display().to_string();
-        Error::io(format!("cannot make the folder {name}"), cause).at(name, None)
-    })
 }

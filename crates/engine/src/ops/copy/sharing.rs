@@ -1,64 +1,51 @@
-//! Sharing blocks between two files instead of writing them a second time (reflinks).
+//! Sharing the blocks of a file with its copy instead of reading and writing them (reflinks).
 
 use std::fs::File;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use image::{Error, ErrorKind, Result};
+use image::{Error, ErrorKind, Phase, Result, Task};
 
+use super::transfer::Ledger;
 use crate::reflink::{Reflink, is_unsupported};
 
-/// Two files on one filesystem that may be able to share blocks. Learns from the first refusal.
-#[derive(Debug)]
-pub(crate) struct Sharing<'a> {
-    source: &'a File,
-    target: &'a File,
+/// How much is shared in one call: few calls, but progress that moves and a quick stop. A multiple of each block.
+const PIECE_BYTES: u64 = 1 << 30;
+
+/// Shares `ranges` of `source`, whatever is data or hole in them, with the same ranges of `target`. Returns whether
+/// that was possible; if not, what the ledger does not have has to be copied.
+///
+/// # Errors
+///
+/// `Unsupported` where `rule` says that blocks must be shared and they cannot be.
+pub(super) fn share(
+    source: &File,
+    target: &File,
+    ranges: &[Range<u64>],
     rule: Reflink,
-    refused: AtomicBool,
-    proven: AtomicBool,
-}
-
-impl<'a> Sharing<'a> {
-    /// Shares blocks of `source` with `target` at the same offsets, as `rule` says.
-    pub(crate) fn new(source: &'a File, target: &'a File, rule: Reflink) -> Self {
-        let refused = AtomicBool::new(rule == Reflink::Never);
-        Sharing { source, target, rule, refused, proven: AtomicBool::new(false) }
-    }
-
-    /// Whether something has been shared, and nothing refused yet.
-    pub(crate) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed) && self.may_work()
-    }
-
-    fn may_work(&self) -> bool {
-        !self.refused.load(Ordering::Relaxed)
-    }
-
-    /// Shares `range`, whose ends are multiples of the filesystem's block or the end of the source. Returns
-    /// whether it was done; if not, it has to be copied.
-    ///
-    /// # Errors
-    ///
-    /// `Unsupported` where blocks must be shared and cannot be.
-    pub(crate) fn share(&self, range: &Range<u64>) -> Result<bool> {
-        if !self.may_work() {
-            return Ok(false);
-        }
-        match sys::clone_range(self.source, self.target, range.clone()) {
-            Ok(()) => {
-                self.proven.store(true, Ordering::Relaxed);
-                Ok(true)
-            }
-            Err(cause) if is_unsupported(&cause) => match self.rule {
-                Reflink::Always => Err(impossible().because(cause)),
-                _ => {
-                    self.refused.store(true, Ordering::Relaxed);
-                    Ok(false)
+    ledger: &Ledger,
+    task: &Task,
+) -> Result<bool> {
+    task.begin(Phase::Clone, ranges.iter().map(|range| range.end - range.start).sum());
+    for range in ranges {
+        let mut start = range.start;
+        while start < range.end {
+            task.checkpoint()?;
+            let end = (start - start % PIECE_BYTES + PIECE_BYTES).min(range.end);
+            match sys::clone_range(source, target, start..end) {
+                Ok(()) => {
+                    ledger.share(start..end);
+                    task.advance(end - start);
                 }
-            },
-            Err(cause) => Err(Error::io("cannot share blocks with the target", cause)),
+                Err(cause) if !is_unsupported(&cause) => {
+                    return Err(Error::io("cannot share blocks with the target", cause));
+                }
+                Err(cause) if rule == Reflink::Always => return Err(impossible().because(cause)),
+                Err(_) => return Ok(false),
+            }
+            start = end;
         }
     }
+    Ok(true)
 }
 
 /// The error where blocks must be shared and cannot be.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use image::ranges::RangeSet;
@@ -10,7 +10,6 @@ use image::{AlignedBuf, Extent, ExtentKind, Image, ImageExt, ImageMut, Result, T
 
 use super::OnReadError;
 use super::rescue;
-use super::sharing::Sharing;
 use crate::Threads;
 use crate::pipeline::for_each_piece;
 
@@ -21,8 +20,6 @@ pub(crate) struct Transfer<'a> {
     /// What is to be copied.
     pub(crate) ranges: Vec<Range<u64>>,
     pub(crate) shape: Shape,
-    /// Shares blocks of the source with the target, where both lie on a filesystem that can.
-    pub(crate) sharing: Option<&'a Sharing<'a>>,
     pub(crate) on_read_error: OnReadError,
     pub(crate) threads: Threads,
 }
@@ -45,7 +42,7 @@ pub(crate) struct Shape {
 pub(crate) struct Ledger {
     done: Mutex<Done>,
     written_bytes: AtomicU64,
-    shared_bytes: AtomicU64,
+    shared: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -101,9 +98,15 @@ impl Ledger {
         self.written_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes whose blocks this run has shared instead of writing them.
-    pub(crate) fn shared_bytes(&self) -> u64 {
-        self.shared_bytes.load(Ordering::Relaxed)
+    /// `range` stands on the target because its blocks are shared.
+    pub(super) fn share(&self, range: Range<u64>) {
+        self.lock().ranges.insert(range);
+        self.shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether blocks were shared in this run: then all of them were.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Done> {
@@ -147,10 +150,6 @@ impl Transfer<'_> {
                 },
             };
             let most = match extent.kind {
-                // Not before it is known to work: else that much would be copied before the next checkpoint.
-                ExtentKind::Data if self.sharing.is_some_and(Sharing::is_proven) => {
-                    SHARED_PIECE_BYTES
-                }
                 ExtentKind::Data => self.shape.piece_bytes as u64,
                 _ if self.shape.blank => u64::MAX,
                 _ => QUIET_PIECE_BYTES,
@@ -187,29 +186,11 @@ impl Transfer<'_> {
                 }
                 Ok(Vec::new())
             }
-            ExtentKind::Data => {
-                if self.share(&piece.range(), ledger)? {
-                    task.advance(piece.len_bytes);
-                    return Ok(Vec::new());
-                }
-                self.copy_data(piece.range(), buf, ledger, task)
-            }
+            ExtentKind::Data => self.copy_data(piece.range(), buf, ledger, task),
         }
     }
 
-    /// Shares the blocks of a piece, unread. Returns whether that was possible.
-    fn share(&self, range: &Range<u64>, ledger: &Ledger) -> Result<bool> {
-        let shared = match self.sharing {
-            Some(sharing) => sharing.share(range)?,
-            None => false,
-        };
-        if shared {
-            ledger.shared_bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
-        }
-        Ok(shared)
-    }
-
-    /// Reads a piece part by part, writes what is not zero, and zeroes the rest.
+    /// Reads a piece, writes what is not zero, and zeroes the rest. Returns what could not be read.
     fn copy_data(
         &self,
         piece: Range<u64>,
@@ -217,31 +198,26 @@ impl Transfer<'_> {
         ledger: &Ledger,
         task: &Task,
     ) -> Result<Vec<Range<u64>>> {
+        let len = piece.end - piece.start;
         buf.grow_to(self.shape.piece_bytes);
-        let mut unreadable = Vec::new();
-        let mut at = piece.start;
-        while at < piece.end {
-            task.checkpoint()?;
-            let len = (piece.end - at).min(self.shape.piece_bytes as u64);
-            let bytes = &mut buf[..len as usize];
-            match self.on_read_error {
-                OnReadError::Stop => self.source.read_at(bytes, at)?,
-                OnReadError::Zero => {
-                    unreadable.extend(rescue::read(self.source, bytes, at, task)?);
-                }
+        let bytes = &mut buf[..len as usize];
+        let unreadable = match self.on_read_error {
+            OnReadError::Stop => {
+                self.source.read_at(bytes, piece.start)?;
+                Vec::new()
             }
-            for (run, is_zero) in runs(bytes, self.shape) {
-                let range = at + run.start as u64..at + run.end as u64;
-                if is_zero {
-                    self.zero(range)?;
-                } else {
-                    self.target.write_at(&bytes[run], range.start)?;
-                    ledger.written_bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
-                }
+            OnReadError::Zero => rescue::read(self.source, bytes, piece.start, task)?,
+        };
+        for (run, is_zero) in runs(bytes, self.shape) {
+            let range = piece.start + run.start as u64..piece.start + run.end as u64;
+            if is_zero {
+                self.zero(range)?;
+            } else {
+                self.target.write_at(&bytes[run], range.start)?;
+                ledger.written_bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
             }
-            at += len;
-            task.advance(len);
         }
+        task.advance(len);
         Ok(unreadable)
     }
 
@@ -259,10 +235,6 @@ impl Transfer<'_> {
         Ok(())
     }
 }
-
-/// How much is shared in one call at most: few calls, but progress that moves and a quick stop. If sharing turns
-/// out to be impossible, what was handed out so far is copied in parts.
-const SHARED_PIECE_BYTES: u64 = 64 << 20;
 
 /// How much is zeroed or discarded in one call.
 const QUIET_PIECE_BYTES: u64 = 64 << 20;

@@ -1,0 +1,223 @@
+//! The steps of a copy: share or transfer, note what is durable, verify, and clear up after a failure.
+
+use std::cell::Cell;
+use std::fs;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use image::layers::{Throttle, Throttled};
+use image::ranges::RangeSet;
+use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, ImageMut, Phase, Result, Task};
+
+use super::sidecar::{JournalPlace, sidecar};
+use super::target::Opened;
+use super::transfer::{Ledger, Transfer};
+use super::{CopyRequest, OnReadError, TargetKind, sharing};
+use crate::Reflink;
+use crate::journal::Journal;
+use crate::ops::compare;
+use crate::registry::{self, Facts, MediumKind};
+
+/// What the steps of a copy have in common.
+pub(super) struct Work<'a> {
+    /// Bytes of data that are to be read.
+    pub(super) total_bytes: u64,
+    /// Bytes in runs that need no reading.
+    pub(super) idle_bytes: u64,
+    pub(super) source: &'a Facts,
+    pub(super) image: &'a dyn Image,
+    pub(super) request: &'a CopyRequest,
+    pub(super) journal: &'a JournalPlace,
+    /// Whether there is a journal, of this run or the one before, and all that it says holds.
+    pub(super) has_journal: Cell<bool>,
+    /// Whether flushing the target has failed.
+    pub(super) flush_failed: Cell<bool>,
+}
+
+/// How much of what was copied is given up, bit by bit, where a full disk has no room for the journal. The last is
+/// more than an extent of Btrfs, which gives space back only in whole extents.
+const JOURNAL_ROOMS_BYTES: [u64; 3] = [1 << 20, 16 << 20, 256 << 20];
+
+impl Work<'_> {
+    pub(super) fn copy(&self, target: &mut Opened, ledger: &Ledger, task: &Task) -> Result<()> {
+        let throttled;
+        let image: &dyn Image = match self.request.limit_bytes_per_s {
+            Some(rate) => {
+                throttled = Throttled::new(self.image, Throttle::new(rate));
+                &throttled
+            }
+            None => self.image,
+        };
+        let todo = ledger.snapshot().0.gaps(0..self.source.size_bytes);
+        if !self.share(target, &todo, ledger, task)? {
+            let shape = target.shape(self.source);
+            // On a blank target the runs without data cost nothing and are not counted.
+            let idle_bytes = if shape.blank { 0 } else { self.idle_bytes };
+            task.begin(Phase::Copy, self.total_bytes + idle_bytes);
+            let transfer = Transfer {
+                source: image,
+                target: target.image(),
+                ranges: ledger.snapshot().0.gaps(0..self.source.size_bytes),
+                shape,
+                on_read_error: self.request.on_read_error,
+                threads: self.request.threads,
+            };
+            let checkpoint = |ledger: &Ledger| self.checkpoint(target, ledger);
+            transfer.run(task, ledger, self.request.checkpoint_every, checkpoint)?;
+        }
+        self.request.steps.reach("copied");
+        self.source_unchanged()?;
+        task.begin(Phase::Flush, 0);
+        self.flush(target)
+    }
+
+    /// Shares the blocks of the source instead of copying them, if that is asked for and possible.
+    fn share(
+        &self,
+        target: &Opened,
+        todo: &[Range<u64>],
+        ledger: &Ledger,
+        task: &Task,
+    ) -> Result<bool> {
+        let rule = self.request.reflink;
+        // Shared blocks are not read, so that nobody would learn which of them cannot be.
+        let must_read = self.request.on_read_error == OnReadError::Zero;
+        let target = match target.file() {
+            Some(target) if self.source.medium == MediumKind::File && !must_read => target,
+            _ if rule == Reflink::Always => return Err(sharing::impossible()),
+            _ => return Ok(false),
+        };
+        if rule == Reflink::Never {
+            return Ok(false);
+        }
+        let path = &self.source.path;
+        let source = fs::File::open(path).map_err(|cause| {
+            let name = path.display().to_string();
+            Error::io(format!("cannot open {name}"), cause).at(name, None)
+        })?;
+        sharing::share(&source, target, todo, rule, ledger, task)
+    }
+
+    /// Makes durable what is done, then says so in the journal.
+    fn checkpoint(&self, target: &Opened, ledger: &Ledger) -> Result<()> {
+        let (done, unreadable) = ledger.snapshot();
+        self.flush(target)?;
+        let journal = Journal {
+            source: self.source.identity.clone(),
+            target: target.identity()?,
+            size_bytes: self.source.size_bytes,
+            done,
+            unreadable,
+        };
+        self.journal.store(&journal)?;
+        self.has_journal.set(true);
+        self.request.steps.reach("checkpoint");
+        Ok(())
+    }
+
+    /// The system tells of a failed flush once, and then calls what is lost clean: the next flush works and
+    /// proves nothing.
+    fn flush(&self, target: &Opened) -> Result<()> {
+        if self.flush_failed.get() {
+            let name = target.location().path.display().to_string();
+            let sentence = format!("what was written to {name} before could not be made durable");
+            return Err(Error::new(ErrorKind::Io, sentence).at(name, None));
+        }
+        target.image().flush().inspect_err(|_| self.flush_failed.set(true))
+    }
+
+    /// A file that was written or cut while it was read is no image of any one moment.
+    fn source_unchanged(&self) -> Result<()> {
+        let path = &self.source.path;
+        if self.source.medium == MediumKind::Device {
+            return Ok(());
+        }
+        let now = registry::Identity::of_file(&registry::look(path)?);
+        if now == self.source.identity {
+            return Ok(());
+        }
+        let name = path.display().to_string();
+        let sentence = format!(
+            "{name} was written to while it was copied (stop what writes to it, or use `blockprint clone`)"
+        );
+        Err(Error::new(ErrorKind::Changed, sentence).at(name, None))
+    }
+
+    /// After a failure: keeps what is worth going on with, and says what is left.
+    pub(super) fn leave(&self, target: Opened, ledger: &Ledger, error: Error) -> Error {
+        let useful = !matches!(error.kind(), ErrorKind::Changed | ErrorKind::Damaged);
+        let left = target.left_behind();
+        if useful && (self.last_checkpoint(&target, ledger).is_ok() || self.has_journal.get()) {
+            return error.and(format!("{left}; the same command with --resume goes on"));
+        }
+        let journal_gone = self.journal.remove();
+        match target.abandon() {
+            Some(removed) if removed.is_ok() && journal_gone.is_ok() => {
+                error.and("nothing was left behind")
+            }
+            _ => error.and(left),
+        }
+    }
+
+    /// A checkpoint for which room is made on a full disk, if there is no earlier one to go on from.
+    fn last_checkpoint(&self, target: &Opened, ledger: &Ledger) -> Result<()> {
+        let mut outcome = self.checkpoint(target, ledger);
+        for room_bytes in JOURNAL_ROOMS_BYTES {
+            let is_full = matches!(&outcome, Err(error) if error.kind() == ErrorKind::Full);
+            // What an earlier journal calls done may not be touched.
+            let may_give_up = target.kind() != TargetKind::Device && !self.has_journal.get();
+            if !is_full || !may_give_up || self.flush_failed.get() {
+                break;
+            }
+            ledger.give_up_last(room_bytes);
+            let (kept, _) = ledger.snapshot();
+            if kept.is_empty() {
+                break;
+            }
+            clear(target.image(), kept.gaps(0..self.source.size_bytes))?;
+            outcome = self.checkpoint(target, ledger);
+        }
+        outcome
+    }
+
+    /// Reads the target back from its medium and compares it with the source.
+    pub(super) fn verify(&self, target: &Opened, unreadable: &RangeSet, task: &Task) -> Result<()> {
+        let readback = registry::open_readback(&target.location())?;
+        let differences = compare::scan(
+            &compare::Scan {
+                a: self.image,
+                b: &*readback.image,
+                ranges: unreadable.gaps(0..self.source.size_bytes),
+                threads: self.request.threads,
+                stop_at_first: true,
+                phase: Phase::Verify,
+            },
+            task,
+        )?;
+        let Some(at) = differences.first else { return Ok(()) };
+        let name = target.location().path.display().to_string();
+        let sentence = format!(
+            "{name} does not hold what was copied to it: the first difference is at offset {at} \
+             (either the medium is bad, or the source changed meanwhile)"
+        );
+        Err(Error::new(ErrorKind::Damaged, sentence).at(&name, Some(at..at + 1)))
+    }
+
+    pub(super) fn bad_map_path(&self, target: &Opened) -> PathBuf {
+        self.request
+            .bad_map
+            .clone()
+            .unwrap_or_else(|| sidecar(target.path(), target.kind(), ".map"))
+    }
+}
+
+/// Makes holes of `ranges`, where there are none yet.
+fn clear(target: &dyn ImageMut, ranges: Vec<Range<u64>>) -> Result<()> {
+    for extent in ranges.into_iter().flat_map(|range| target.extents(range)) {
+        let extent = extent?;
+        if extent.kind != ExtentKind::Zero {
+            target.zero(extent.range())?;
+        }
+    }
+    Ok(())
+}
