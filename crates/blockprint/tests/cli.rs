@@ -31,7 +31,7 @@ fn each_exit_code_of_the_source_is_in_the_help_and_in_the_manual_page() {
         })
         .filter(|code| code.chars().all(|c| c.is_ascii_digit()))
         .collect();
-    assert!(used.len() >= 11, "the table of codes was not understood: {used:?}");
+    assert!(used.len() >= 10, "the table of codes was not understood: {used:?}");
     let help = call(&scratch, &["--help"]).expect_ok().stdout;
     call(&scratch, &["man", &scratch.path().display().to_string()]).expect_ok();
     let page = fs::read_to_string(scratch.join("blockprint-copy.1")).unwrap();
@@ -132,7 +132,7 @@ fn completions_are_accepted_by_the_shells() {
         }
     }
     // What it offers, as bash asks for it.
-    const ASK: &str = "source bash; COMP_WORDS=(blockprint comp); COMP_CWORD=1; COMPREPLY=(); \
+    const ASK: &str = "source ./bash; COMP_WORDS=(blockprint comp); COMP_CWORD=1; COMPREPLY=(); \
                        _blockprint blockprint comp blockprint; printf '%s\\n' \"${COMPREPLY[@]}\"";
     let offered = run(tool("bash").args(["-c", ASK]).current_dir(scratch.path()));
     assert_eq!(offered, "compare\ncompletions\n");
@@ -155,7 +155,9 @@ fn manual_pages_are_accepted_by_man() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(".TH "), "{page} is no manual page");
         let rendered = match renderers {
-            Some("groff") => tool("groff").args(["-man", "-Tutf8", "-ww"]).arg(&path).output(),
+            Some("groff") => {
+                tool("groff").args(["-man", "-Tascii", "-P-cbou", "-ww"]).arg(&path).output()
+            }
             Some("mandoc") => tool("mandoc").args(["-W", "error"]).arg(&path).output(),
             Some(_) => tool("man").arg("--warnings").arg("-l").arg(&path).output(),
             None => return skip("no renderer of manual pages is installed"),
@@ -328,7 +330,7 @@ fn progress_in_lines_tells_share_rate_and_time_left() {
     let outcome = outcome.expect_ok();
     let line = outcome.stderr.lines().find(|line| line.starts_with("copy "));
     let line = line.unwrap_or_else(|| panic!("no progress: {outcome}"));
-    for part in ["%, ", " of 10 MiB, ", "MiB/s, ", " left"] {
+    for part in ["%, ", " of 10 MiB, ", "MiB/s, 0:0", " left"] {
         assert!(line.contains(part), "no {part:?} in {line:?}");
     }
     assert!(!outcome.stderr.contains('\r'));

@@ -20,7 +20,8 @@ fn compare(scratch: &TempDir, a: &Path, b: &Path, more: &[&str]) -> Outcome {
 fn cmp(a: &Path, b: &Path) -> (bool, Option<u64>) {
     let output = tool("cmp").arg(a).arg(b).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let byte = text.split("byte ").nth(1).and_then(|rest| rest.split(',').next());
+    // "differ: char 5, line 1" where no language is set.
+    let byte = text.split("differ: ").nth(1).and_then(|rest| rest.split([' ', ',']).nth(1));
     (output.status.success(), byte.map(|number| number.parse::<u64>().unwrap() - 1))
 }
 

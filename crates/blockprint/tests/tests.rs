@@ -4,11 +4,20 @@
 //! `testkit::host::require` and is skipped aloud where it is missing.
 
 mod cli;
+mod clone;
+mod clone_catchup;
+mod clone_faults;
+mod clone_mounts;
+mod clone_policies;
+mod clone_power_cut;
 mod compare;
 mod copy;
 mod copy_faults;
 mod copy_refused;
+mod fuse;
 mod info;
+mod live;
+mod loclone;
 mod power_cut;
 mod resume;
 mod support;

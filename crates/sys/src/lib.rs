@@ -22,5 +22,7 @@ pub use fiemap::{PhysicalExtent, PhysicalMap};
 pub use loops::LoopDevice;
 pub use media::{Access, Content, DeviceMedium, Directory, FileMedium, UnnamedFile};
 pub use mounts::{MountEntry, MountTable, Namespace};
-pub use process::{flush_filesystem, kill_self, lock_memory, online_cores, raise_stop, umask};
+pub use process::{
+    available_bytes, flush_filesystem, kill_self, lock_memory, online_cores, raise_stop, umask,
+};
 pub use reflink::{clone_range, clone_whole, match_copy_on_write};

@@ -26,6 +26,12 @@ pub fn flush_filesystem(file: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(file)?)
 }
 
+/// How much the filesystem that an open file lies in has left for those who are not root.
+pub fn available_bytes(file: impl AsFd) -> io::Result<u64> {
+    let status = rustix::fs::fstatvfs(file)?;
+    Ok(status.f_bavail.saturating_mul(status.f_frsize))
+}
+
 /// How many processors this process may use.
 pub fn online_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

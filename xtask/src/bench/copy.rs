@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use testkit::host::tool;
+use testkit::host::{Filesystem, Needs, tool};
 
 use super::inputs::{LARGE_BYTES, copy, image_of_usr, read_once, require_room};
 use super::rounds::{Contestant, medians, settle, timed, warm_memory};
@@ -40,6 +40,22 @@ pub(super) fn on_disk(bench: &Bench) -> Result<Vec<Row>, String> {
     contest.run(&format!("copy 2 GiB, {kind}, flushed"))
 }
 
+/// Both sides on one filesystem with reflinks, where the copy shares blocks. So does `cp`, unless it is told not to.
+pub(super) fn within_xfs(bench: &Bench) -> Result<Vec<Row>, String> {
+    let missing = Needs::root().filesystems(&["xfs"]).missing();
+    if !missing.is_empty() {
+        return Err(missing.join(", "));
+    }
+    require_room(bench.disk.path(), 3 * LARGE_BYTES)?;
+    let filesystem = Filesystem::xfs(3 * LARGE_BYTES);
+    let source = filesystem.path().join("source.img");
+    copy(&image_of_usr(bench)?, &source)?;
+    read_once(&source)?;
+    let peers = [Peer::SharingCp, Peer::WritingCp, Peer::Qemu];
+    let contest = Contest { bench, source: &source, folder: filesystem.path(), peers: &peers };
+    contest.run("copy 2 GiB within XFS, flushed")
+}
+
 struct Contest<'a> {
     bench: &'a Bench,
     source: &'a Path,
@@ -51,6 +67,8 @@ struct Contest<'a> {
 enum Peer {
     Cp,
     CpAndSync,
+    SharingCp,
+    WritingCp,
     Qemu,
     QemuAndSync,
 }
@@ -60,6 +78,8 @@ impl Peer {
         match self {
             Peer::Cp => "cp --sparse=always",
             Peer::CpAndSync => "cp --sparse=always; sync FILE",
+            Peer::SharingCp => "cp --sparse=always (shares too)",
+            Peer::WritingCp => "cp --sparse=always --reflink=never",
             Peer::Qemu => "qemu-img convert",
             Peer::QemuAndSync => "qemu-img convert; sync FILE",
         }
@@ -67,18 +87,21 @@ impl Peer {
 
     fn goal(self) -> Goal {
         match self {
-            Peer::Cp | Peer::CpAndSync => FASTER_THAN_CP,
+            Peer::Cp | Peer::CpAndSync | Peer::WritingCp => FASTER_THAN_CP,
+            // Both are one call of the kernel; ours flushes.
+            Peer::SharingCp => Goal::None,
             Peer::Qemu | Peer::QemuAndSync => FASTER_THAN_QEMU,
         }
     }
 
     fn commands(self, source: &Path, target: &Path) -> Vec<Command> {
         let mut command = match self {
-            Peer::Cp | Peer::CpAndSync => tool("cp"),
             Peer::Qemu | Peer::QemuAndSync => tool("qemu-img"),
+            _ => tool("cp"),
         };
         match self {
-            Peer::Cp | Peer::CpAndSync => command.arg("--sparse=always"),
+            Peer::Cp | Peer::CpAndSync | Peer::SharingCp => command.arg("--sparse=always"),
+            Peer::WritingCp => command.args(["--sparse=always", "--reflink=never"]),
             Peer::Qemu | Peer::QemuAndSync => command.args(["convert", "-f", "raw", "-O", "raw"]),
         };
         command.arg(source).arg(target);

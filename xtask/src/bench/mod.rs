@@ -47,9 +47,10 @@ struct Bench {
 /// A case measures one job and gives its rows, or the reason why it cannot.
 type Case = fn(&Bench) -> Result<Vec<Row>, String>;
 
-const CASES: [(&str, Case); 6] = [
+const CASES: [(&str, Case); 7] = [
     ("copy in memory", copy::in_memory),
     ("copy on disk", copy::on_disk),
+    ("copy within XFS", copy::within_xfs),
     ("compare", compare::equal_images),
     ("clone", clone::idle_file),
     ("freeze", freeze::fragmented_image),

@@ -111,8 +111,9 @@ fn run(source: &Path, target: &Path) -> Result<(), String> {
     let task = Task::new(Box::new(Quiet), signals::cancel_flag());
     let failed = |error: Error| {
         let stage = *stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let about_target = error.location().is_some_and(|place| Path::new(&place.name) == target);
-        let name = if stage == "opening" && about_target {
+        let about_target = |place: &Path| place == target || Some(place) == target.parent();
+        let place = error.location().map(|place| Path::new(&place.name));
+        let name = if stage == "opening" && place.is_some_and(about_target) {
             target.display().to_string()
         } else {
             shown.clone()

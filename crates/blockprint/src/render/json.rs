@@ -11,7 +11,7 @@ use engine::registry::Facts;
 use engine::{Error, Extent, Holders, HoldingKind, Namespace, RangeSet};
 use serde_json::{Value, json};
 
-use super::progress::Reading;
+use super::meter::Reading;
 
 /// Something said on the way.
 pub(super) fn message(event: &str, sentence: &str) -> Value {

@@ -1,6 +1,7 @@
 //! The two faces of the program: text for people, JSON lines for programs, over the same events.
 
 pub(crate) mod json;
+mod meter;
 mod progress;
 pub(crate) mod text;
 

@@ -24,7 +24,7 @@ impl Filesystems {
     ///
     /// # Errors
     ///
-    /// `InUse` if a filesystem is mounted only where this process cannot reach it.
+    /// `InUse` if a filesystem is mounted only where this process cannot reach it, `Denied` where it may not.
     pub(super) fn of<'a>(holders: impl Iterator<Item = &'a Holders>) -> Result<Self> {
         let all: Vec<&MountEntry> = holders
             .flat_map(|holders| &holders.mounts)
@@ -51,7 +51,11 @@ impl Filesystems {
                 let place = entry.mount_point.display().to_string();
                 let sentence =
                     format!("cannot reach the filesystem mounted at {place} to freeze it");
-                return Err(Error::io(sentence, cause).at(place, None));
+                let kind = match cause.kind() {
+                    std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                    _ => ErrorKind::InUse,
+                };
+                return Err(Error::new(kind, sentence).because(cause).at(place, None));
             }
         }
         Ok(found)
@@ -140,6 +144,14 @@ impl Filesystems {
             return Error::io("cannot start the watchdog that would thaw", error.cause);
         };
         let place = mount.mount_point.display().to_string();
+        if error.cause.raw_os_error() == Some(ETIMEDOUT) {
+            let sentence = format!(
+                "the filesystem mounted at {place} could not be frozen within {} ms (a longer --freeze-timeout \
+                 may help)",
+                at_most.as_millis()
+            );
+            return Error::new(ErrorKind::Changed, sentence).at(place, None);
+        }
         let sentence = match error.cause.kind() {
             std::io::ErrorKind::ResourceBusy => format!(
                 "the filesystem mounted at {place} is frozen already, by somebody else (`fsfreeze -u {place}` \
@@ -151,11 +163,6 @@ impl Filesystems {
             std::io::ErrorKind::Unsupported => format!(
                 "{} at {place} cannot be frozen (unmount it for the clone)",
                 mount.filesystem
-            ),
-            _ if error.cause.raw_os_error() == Some(ETIMEDOUT) => format!(
-                "the filesystem mounted at {place} could not be frozen within {} ms (a longer --freeze-timeout \
-                 may help)",
-                at_most.as_millis()
             ),
             _ => format!("cannot freeze the filesystem mounted at {place}"),
         };

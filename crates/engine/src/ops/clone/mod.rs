@@ -8,6 +8,7 @@ use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use image::units::Bytes;
 use image::{Error, ErrorKind, Image, Phase, Replace, Result, Task};
 use sys::holders::Holders;
 
@@ -161,6 +162,7 @@ pub fn plan(request: CloneRequest, _task: &Task) -> Result<ClonePlan> {
     let filesystems = Filesystems::of(clones.iter().map(|clone| &clone.holders))?;
     for clone in &clones {
         clone.refuse_unseen()?;
+        clone.refuse_without_room()?;
         filesystems.refuse_if_inside(&clone.source, &clone.source)?;
         filesystems.refuse_if_inside(target::folder_of(&clone.target), &clone.target)?;
         if request.reflink == Reflink::Never && clone.is_live() {
@@ -269,6 +271,25 @@ impl PlannedClone {
             device.display()
         );
         Err(Error::new(ErrorKind::InUse, sentence).at(name, None))
+    }
+}
+
+impl PlannedClone {
+    /// Once its blocks are shared, each write to the image takes a new block: without any left, the filesystem
+    /// inside it would get I/O errors because of the clone.
+    fn refuse_without_room(&self) -> Result<()> {
+        let Ok(left) = sys::available_bytes(&self.file) else { return Ok(()) };
+        if !self.is_live() || left >= ROOM_BYTES {
+            return Ok(());
+        }
+        let name = self.source.display().to_string();
+        let sentence = format!(
+            "cannot clone {name} while it is in use: its filesystem has only {} left, and what is written to the image \
+             after the clone needs new blocks (make room for {} at least)",
+            Bytes(left),
+            Bytes(ROOM_BYTES)
+        );
+        Err(Error::new(ErrorKind::Full, sentence).at(name, None))
     }
 }
 
@@ -390,6 +411,8 @@ impl Work<'_> {
     }
 }
 
+/// What has to be free so that the filesystem inside can go on for a while.
+const ROOM_BYTES: u64 = 32 << 20;
 /// How often the clone is brought up to date before the freeze; with a writer that never rests it never ends.
 const ROUNDS_MAX: usize = 6;
 

@@ -24,7 +24,7 @@ pub(super) fn check(target: PathBuf, source: &Metadata, force: bool) -> Result<(
     let target = follow_links(target);
     let old = match fs::metadata(&target) {
         Ok(old) => old,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+        Err(cause) if is_absent(&cause) => {
             let folder = folder_of(&target);
             let name = folder.display().to_string();
             return match fs::metadata(folder) {
@@ -68,6 +68,10 @@ pub(super) fn check(target: PathBuf, source: &Metadata, force: bool) -> Result<(
         );
     }
     Ok((target, true))
+}
+
+fn is_absent(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Whether the clones go into the folder that the target names.
