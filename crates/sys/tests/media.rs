@@ -223,12 +223,12 @@ fn check_unnamed(folder: &Path) {
     let file = begin(b"first");
     assert!(!target.exists(), "it has its name before it is published");
     assert_eq!(file.target_path(), target);
-    file.publish(Replace::Never, Content::Flush).unwrap();
+    file.publish(Replace::Never, Content::Written).unwrap();
     assert_eq!(fs::read(&target).unwrap(), b"first");
-    let refused = begin(b"second").publish(Replace::Never, Content::Flush).unwrap_err();
+    let refused = begin(b"second").publish(Replace::Never, Content::Written).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Exists);
     assert_eq!(fs::read(&target).unwrap(), b"first");
-    begin(b"third").publish(Replace::Allowed, Content::Flush).unwrap();
+    begin(b"third").publish(Replace::Allowed, Content::Written).unwrap();
     assert_eq!(fs::read(&target).unwrap(), b"third");
     assert_eq!(names(folder), ["target"]);
     let long = UnnamedFile::create_for(&folder.join("x".repeat(256))).unwrap_err();

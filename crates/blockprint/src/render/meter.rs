@@ -22,7 +22,7 @@ pub(super) struct Reading {
 }
 
 impl Meter {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Meter { phase: None, looked: Instant::now() }
     }
 
