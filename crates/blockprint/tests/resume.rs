@@ -6,7 +6,9 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use testkit::host::{LoopDevice, LoopOptions, Needs, Program, TempDir, require, run, tool};
+use testkit::host::{
+    Filesystem, LoopDevice, LoopOptions, Needs, Program, TempDir, require, run, tool,
+};
 
 use crate::support::{
     MIB, Part, assert_refused, assert_same, copy, journal_of, make, make_mixed, make_noise, names,
@@ -136,6 +138,33 @@ fn killed_at_random_again_and_again_a_copy_ends_equal() {
     assert!(kills >= 2, "it was too quick to be killed twice (seed {seed})");
     assert!(last_resumed > 0, "it never went on from a journal (seed {seed})");
     assert_same(&source, &target);
+}
+
+#[test]
+fn a_copy_begun_anew_and_killed_does_not_go_on_from_the_journal_before_it() {
+    let Some(scratch) = require(&Needs::root().filesystems(&["ext4", "xfs"])) else { return };
+    let source = scratch.join("source");
+    make_mixed(&source, 92, 2);
+    // The new partial file may well get the number of the old one.
+    for filesystem in [Filesystem::ext4(64 * MIB), Filesystem::xfs(320 * MIB)] {
+        let target = filesystem.path().join("target");
+        let killed_at = |step: &str| {
+            let killed = slowly(copy(&scratch, &source, &target))
+                .env("BLOCKPRINT_DEBUG_KILL_AT", step)
+                .run();
+            assert_eq!(killed.signal(), Some(9), "{killed}");
+        };
+        for is_removed_by_hand in [true, false] {
+            killed_at("checkpoint:3");
+            if is_removed_by_hand {
+                fs::remove_file(partial_of(&target)).unwrap();
+            }
+            killed_at("created");
+            copy(&scratch, &source, &target).arg("--resume").run().expect_ok();
+            assert_same(&source, &target);
+            fs::remove_file(&target).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -67,10 +67,17 @@ impl Journal {
         replace_small(folder, &beside(name, ".new"), name, self.to_text().as_bytes())
     }
 
-    /// Removes `name`, and what an interrupted [`store`](Journal::store) may have left beside it.
+    /// Removes `name`, and what an interrupted [`store`](Journal::store) may have left beside it. It does not
+    /// come back: what is written to the target from now on is not what it says.
     pub(crate) fn remove(folder: &dyn Folder, name: &OsStr) -> Result<()> {
-        folder.remove(name)?;
-        folder.remove(&beside(name, ".new"))
+        folder.remove(&beside(name, ".new"))?;
+        match folder.open(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            _ => {
+                folder.remove(name)?;
+                folder.sync()
+            }
+        }
     }
 
     fn to_text(&self) -> String {

@@ -92,7 +92,11 @@ impl<M: Medium> ImageMut for RawImage<M> {
         self.medium.sync()
     }
 
+    /// On the front of a medium of fixed length, only the size it has.
     fn resize(&mut self, size_bytes: u64) -> Result<()> {
+        if size_bytes == self.size_bytes {
+            return Ok(());
+        }
         self.medium.set_len(size_bytes)?;
         self.size_bytes = size_bytes;
         Ok(())

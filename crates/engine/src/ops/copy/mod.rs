@@ -1,13 +1,15 @@
 //! Copy an image or device onto another, sparse, resumable, verified.
 
+mod checkpoint;
 mod rescue;
 mod sharing;
 mod sidecar;
 mod target;
+#[cfg(test)]
+mod tests;
 pub(crate) mod transfer;
 mod work;
 
-use std::cell::Cell;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use crate::journal::Journal;
 use crate::location::Location;
 use crate::registry::{self, Facts, Source};
 use crate::{Reflink, Steps, Threads};
+use checkpoint::Checkpoints;
 use sidecar::{JournalPlace, write_bad_map};
 use target::Claim;
 use transfer::Ledger;
@@ -201,17 +204,14 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
         image: &*image,
         request: &request,
         journal: &journal,
-        has_journal: Cell::new(resumed.is_some()),
-        flush_failed: Cell::new(false),
+        checkpoints: Checkpoints::new(|done| journal.store(done), resumed.is_some()),
     };
-    let mut target = claim.open(source.size_bytes, resumed.is_some())?;
+    let forget: &dyn Fn() -> Result<()> = &|| journal.remove();
+    let mut target = claim.open(source.size_bytes, resumed.is_none().then_some(forget))?;
     request.steps.reach("created");
     let ledger = match resumed {
         Some(journal) => Ledger::resumed(journal.done, journal.unreadable),
-        None => {
-            journal.remove()?;
-            Ledger::default()
-        }
+        None => Ledger::default(),
     };
     let finished = work.copy(&mut target, &ledger, task).and_then(|()| {
         (_, report.unreadable) = ledger.snapshot();

@@ -202,10 +202,16 @@ impl Claim {
         }
     }
 
-    /// Opens it for an image of `size_bytes`; a new file is made, or the partial one of an interrupted copy
-    /// taken up again.
-    pub(super) fn open(self, size_bytes: u64, resume: bool) -> Result<Opened> {
+    /// Opens it for an image of `size_bytes`, after `forget` has taken away what is known of an earlier copy: a
+    /// new file may get the number of the one before. Without it, an interrupted copy is taken up again.
+    pub(super) fn open(
+        self,
+        size_bytes: u64,
+        forget: Option<&dyn Fn() -> Result<()>>,
+    ) -> Result<Opened> {
         let path = self.path;
+        let resume = forget.is_none();
+        let forget = || forget.map_or(Ok(()), |forget| forget());
         match self.hold {
             Hold::File { directory, name, partial, replace } => {
                 let partial_path = path.with_file_name(&partial);
@@ -215,11 +221,13 @@ impl Claim {
                         if resume {
                             old
                         } else {
+                            forget()?;
                             directory.remove(&partial)?;
                             create_partial(&directory, &partial, &partial_path)?
                         }
                     }
                     Err(error) if error.kind() == ErrorKind::NotFound => {
+                        forget()?;
                         create_partial(&directory, &partial, &partial_path)?
                     }
                     Err(error) => return Err(error),
@@ -242,9 +250,11 @@ impl Claim {
                 })
             }
             Hold::InPlace { medium } => {
+                forget()?;
                 Ok(Opened::InPlace { image: RawImage::create(medium, size_bytes)?, path })
             }
             Hold::Device { medium } => {
+                forget()?;
                 Ok(Opened::Device { image: RawImage::create(medium, size_bytes)?, path })
             }
         }

@@ -1,20 +1,19 @@
 //! The steps of a copy: share or transfer, note what is durable, verify, and clear up after a failure.
 
-use std::cell::Cell;
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use image::layers::{Throttle, Throttled};
 use image::ranges::RangeSet;
-use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, ImageMut, Phase, Result, Task};
+use image::{Error, ErrorKind, Image, Phase, Result, Task};
 
+use super::checkpoint::{Checkpoints, Who};
 use super::sidecar::{JournalPlace, sidecar};
 use super::target::Opened;
 use super::transfer::{Ledger, Transfer};
 use super::{CopyRequest, OnReadError, TargetKind, sharing};
 use crate::Reflink;
-use crate::journal::Journal;
 use crate::ops::compare;
 use crate::registry::{self, Facts, MediumKind};
 
@@ -28,15 +27,8 @@ pub(super) struct Work<'a> {
     pub(super) image: &'a dyn Image,
     pub(super) request: &'a CopyRequest,
     pub(super) journal: &'a JournalPlace,
-    /// Whether there is a journal, of this run or the one before, and all that it says holds.
-    pub(super) has_journal: Cell<bool>,
-    /// Whether flushing the target has failed.
-    pub(super) flush_failed: Cell<bool>,
+    pub(super) checkpoints: Checkpoints<'a>,
 }
-
-/// How much of what was copied is given up, bit by bit, where a full disk has no room for the journal. The last is
-/// more than an extent of Btrfs, which gives space back only in whole extents.
-const JOURNAL_ROOMS_BYTES: [u64; 3] = [1 << 20, 16 << 20, 256 << 20];
 
 impl Work<'_> {
     pub(super) fn copy(&self, target: &mut Opened, ledger: &Ledger, task: &Task) -> Result<()> {
@@ -68,7 +60,7 @@ impl Work<'_> {
         self.request.steps.reach("copied");
         self.source_unchanged()?;
         task.begin(Phase::Flush, 0);
-        self.flush(target)
+        self.checkpoints.flush(target.image())
     }
 
     /// Shares the blocks of the source instead of copying them, if that is asked for and possible.
@@ -100,30 +92,18 @@ impl Work<'_> {
 
     /// Makes durable what is done, then says so in the journal.
     fn checkpoint(&self, target: &Opened, ledger: &Ledger) -> Result<()> {
-        let (done, unreadable) = ledger.snapshot();
-        self.flush(target)?;
-        let journal = Journal {
-            source: self.source.identity.clone(),
-            target: target.identity()?,
-            size_bytes: self.source.size_bytes,
-            done,
-            unreadable,
-        };
-        self.journal.store(&journal)?;
-        self.has_journal.set(true);
+        self.checkpoints.note(target.image(), ledger, self.who(target)?)?;
         self.request.steps.reach("checkpoint");
         Ok(())
     }
 
-    /// The system tells of a failed flush once, and then calls what is lost clean: the next flush works and
-    /// proves nothing.
-    fn flush(&self, target: &Opened) -> Result<()> {
-        if self.flush_failed.get() {
-            let name = target.location().path.display().to_string();
-            let sentence = format!("what was written to {name} before could not be made durable");
-            return Err(Error::new(ErrorKind::Io, sentence).at(name, None));
-        }
-        target.image().flush().inspect_err(|_| self.flush_failed.set(true))
+    /// What the journal is about.
+    fn who(&self, target: &Opened) -> Result<Who> {
+        Ok(Who {
+            source: self.source.identity.clone(),
+            target: target.identity()?,
+            size_bytes: self.source.size_bytes,
+        })
     }
 
     /// A file that was written or cut while it was read is no image of any one moment.
@@ -147,7 +127,14 @@ impl Work<'_> {
     pub(super) fn leave(&self, target: Opened, ledger: &Ledger, error: Error) -> Error {
         let useful = !matches!(error.kind(), ErrorKind::Changed | ErrorKind::Damaged);
         let left = target.left_behind();
-        if useful && (self.last_checkpoint(&target, ledger).is_ok() || self.has_journal.get()) {
+        let gives_room = target.kind() != TargetKind::Device;
+        let noted = useful
+            && self
+                .checkpoints
+                .note_last(target.image(), ledger, || self.who(&target), gives_room)
+                .is_ok();
+        // If it could not be noted, an earlier journal still says what is safe.
+        if noted || useful && self.checkpoints.has_journal() {
             return error.and(format!("{left}; the same command with --resume goes on"));
         }
         let journal_gone = self.journal.remove();
@@ -157,27 +144,6 @@ impl Work<'_> {
             }
             _ => error.and(left),
         }
-    }
-
-    /// A checkpoint for which room is made on a full disk, if there is no earlier one to go on from.
-    fn last_checkpoint(&self, target: &Opened, ledger: &Ledger) -> Result<()> {
-        let mut outcome = self.checkpoint(target, ledger);
-        for room_bytes in JOURNAL_ROOMS_BYTES {
-            let is_full = matches!(&outcome, Err(error) if error.kind() == ErrorKind::Full);
-            // What an earlier journal calls done may not be touched.
-            let may_give_up = target.kind() != TargetKind::Device && !self.has_journal.get();
-            if !is_full || !may_give_up || self.flush_failed.get() {
-                break;
-            }
-            ledger.give_up_last(room_bytes);
-            let (kept, _) = ledger.snapshot();
-            if kept.is_empty() {
-                break;
-            }
-            clear(target.image(), kept.gaps(0..self.source.size_bytes))?;
-            outcome = self.checkpoint(target, ledger);
-        }
-        outcome
     }
 
     /// Reads the target back from its medium and compares it with the source.
@@ -209,15 +175,4 @@ impl Work<'_> {
             .clone()
             .unwrap_or_else(|| sidecar(target.path(), target.kind(), ".map"))
     }
-}
-
-/// Makes holes of `ranges`, where there are none yet.
-fn clear(target: &dyn ImageMut, ranges: Vec<Range<u64>>) -> Result<()> {
-    for extent in ranges.into_iter().flat_map(|range| target.extents(range)) {
-        let extent = extent?;
-        if extent.kind != ExtentKind::Zero {
-            target.zero(extent.range())?;
-        }
-    }
-    Ok(())
 }
