@@ -143,7 +143,7 @@ pub(crate) fn clone(report: &CloneReport) -> String {
         Some(frozen) => {
             lines.push(format!("frozen for {}: {}", millis(frozen), places(&report.filesystems)));
         }
-        None => lines.push("not mounted, so that nothing had to be frozen".to_string()),
+        None => lines.push("nothing had to be frozen".to_string()),
     }
     lines.join("\n")
 }

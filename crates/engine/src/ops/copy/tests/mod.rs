@@ -63,7 +63,7 @@ fn transfer<'a>(source: &'a dyn Image, target: &'a dyn ImageMut, shape: Shape) -
         ranges: whole(source),
         shape,
         on_read_error: OnReadError::Stop,
-        threads: Threads(NonZero::new(3).unwrap()),
+        threads: Threads::Exactly(NonZero::new(3).unwrap()),
     }
 }
 
