@@ -125,8 +125,8 @@ impl Journal {
 
 fn identity_to_text(identity: &Identity) -> String {
     match identity {
-        Identity::File { device, inode, size_bytes, modified_ns } => {
-            format!("file {device} {inode} {size_bytes} {modified_ns}")
+        Identity::File { device, inode, size_bytes, time_ns } => {
+            format!("file {device} {inode} {size_bytes} {time_ns}")
         }
         Identity::Device { path, size_bytes } => {
             format!("device {size_bytes} {}", escape(path.as_os_str()))
@@ -141,7 +141,7 @@ fn identity_from_text(text: &str) -> Option<Identity> {
             device: device.parse().ok()?,
             inode: inode.parse().ok()?,
             size_bytes: size.parse().ok()?,
-            modified_ns: modified.parse().ok()?,
+            time_ns: modified.parse().ok()?,
         }),
         ["device", size, path] => Some(Identity::Device {
             path: PathBuf::from(unescape(path)?),
@@ -186,7 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sample() -> Journal {
-        let file = Identity::File { device: 5, inode: 77, size_bytes: 1 << 40, modified_ns: -3 };
+        let file = Identity::File { device: 5, inode: 77, size_bytes: 1 << 40, time_ns: -3 };
         let path = PathBuf::from(OsString::from_vec(b"/dev/my disk%\xff".to_vec()));
         let device = Identity::Device { path, size_bytes: 1 << 41 };
         let done = [0..4096, 8192..1 << 30].into_iter().collect();

@@ -63,8 +63,8 @@ pub enum Identity {
         inode: u64,
         /// Its size in bytes.
         size_bytes: u64,
-        /// When it was last written, in nanoseconds since 1970.
-        modified_ns: i128,
+        /// When it was last written (a source) or made (a target), in nanoseconds since 1970.
+        time_ns: i128,
     },
     /// A device does not tell when it was written.
     Device {
@@ -196,7 +196,7 @@ impl Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
             size_bytes: metadata.len(),
-            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000
+            time_ns: i128::from(metadata.mtime()) * 1_000_000_000
                 + i128::from(metadata.mtime_nsec()),
         }
     }

@@ -143,7 +143,7 @@ pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
     let Source { image, facts } = registry::open_source(&request.source)?;
     let claim = Claim::new(&request, &facts)?;
     warn_about(&facts, &claim, task)?;
-    let journal = JournalPlace::new(&request, &claim);
+    let journal = JournalPlace::new(&request, claim.path(), claim.kind());
     let resumed = if request.resume { resumable(&journal, &claim, &facts, task)? } else { None };
 
     let mut plan = CopyPlan {
@@ -229,6 +229,7 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
     if let Err(error) = finished {
         return Err(work.leave(target, &ledger, error));
     }
+    work.seal(&target, &ledger);
     target.publish(&request.steps)?;
     journal.remove()?;
     request.steps.reach("done");

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use image::ranges::RangeSet;
 use image::{Error, ErrorKind, Result};
 
-use super::target::Claim;
 use super::{CopyRequest, TargetKind};
 use crate::folders::{beside, device_file_name, state_folder};
 use crate::journal::Journal;
@@ -20,10 +19,10 @@ pub(super) struct JournalPlace {
 }
 
 impl JournalPlace {
-    pub(super) fn new(request: &CopyRequest, claim: &Claim) -> Self {
+    /// The place for a copy to `target`, which is of this kind.
+    pub(super) fn new(request: &CopyRequest, target: &Path, kind: TargetKind) -> Self {
         let path = request.journal.clone();
-        let path =
-            path.unwrap_or_else(|| sidecar(claim.path(), claim.kind(), ".blockprint-journal"));
+        let path = path.unwrap_or_else(|| sidecar(target, kind, ".blockprint-journal"));
         JournalPlace { path }
     }
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, Metadata, Permissions, TryLockError};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use formats::raw::RawImage;
 use image::units::Bytes;
@@ -11,6 +12,7 @@ use image::{Error, ErrorKind, Folder, ImageMut, Medium, Replace, Result};
 use sys::holders::Holders;
 use sys::{Access, DeviceMedium, DeviceNumber, Directory, FileMedium, LoopDevice};
 
+use super::sidecar::JournalPlace;
 use super::transfer::Shape;
 use super::{CopyRequest, TargetKind};
 use crate::Steps;
@@ -98,7 +100,8 @@ impl Claim {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let kind = registry::medium_kind(&path, metadata)?;
         refuse_same(source, &path, metadata)?;
-        if kind == MediumKind::File && !request.force {
+        let finished = kind == MediumKind::File && is_finished(request, source, &path, metadata);
+        if kind == MediumKind::File && !request.force && !finished {
             let name = path.display().to_string();
             let sentence = format!("{name} exists already (--force replaces it)");
             return Err(Error::new(ErrorKind::Exists, sentence).at(name, None));
@@ -113,7 +116,8 @@ impl Claim {
         }
         match kind {
             MediumKind::Device => Claim::device(path, source),
-            MediumKind::File if request.in_place => {
+            // Opened in place, what is finished has nothing left to be written.
+            MediumKind::File if request.in_place || finished => {
                 let medium = FileMedium::open(&path, Access::Write)?;
                 lock_alone(&medium, &path)?;
                 let permissions = NewPermissions { mode: metadata.mode(), owner: None };
@@ -434,6 +438,20 @@ fn is_one(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
+/// Whether the file `path` is what an interrupted copy had finished and named before it could say so.
+fn is_finished(request: &CopyRequest, source: &Facts, path: &Path, metadata: &Metadata) -> bool {
+    if !request.resume {
+        return false;
+    }
+    let journal = JournalPlace::new(request, path, TargetKind::NewFile).load();
+    journal.ok().flatten().is_some_and(|journal| {
+        journal.source == source.identity
+            && journal.target == which_file(metadata)
+            && journal.size_bytes == metadata.len()
+            && journal.done.contains(&(0..journal.size_bytes))
+    })
+}
+
 /// Source and target must be two things.
 fn refuse_same(source: &Facts, path: &Path, target: &Metadata) -> Result<()> {
     let source_metadata = registry::look(&source.path)?;
@@ -484,7 +502,14 @@ fn metadata_of(medium: &FileMedium) -> Result<Metadata> {
     })
 }
 
-/// Which file it is, whatever its size and time.
+/// Which file it is. The number of a file that is gone is soon given to another one, so that its size and the moment
+/// at which it was made belong to it.
 fn which_file(metadata: &Metadata) -> Identity {
-    Identity::File { device: metadata.dev(), inode: metadata.ino(), size_bytes: 0, modified_ns: 0 }
+    let made = metadata.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+    Identity::File {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size_bytes: metadata.len(),
+        time_ns: made.map_or(0, |made| made.as_nanos() as i128),
+    }
 }

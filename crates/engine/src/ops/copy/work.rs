@@ -97,6 +97,15 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Lets the journal, if there is one, say that all is done: killed between giving the file its name and
+    /// removing the journal, a resumed copy then finds nothing to do instead of a file in its way.
+    pub(super) fn seal(&self, target: &Opened, ledger: &Ledger) {
+        if self.checkpoints.has_journal() {
+            // Without it the copy is no less complete.
+            let _ = self.checkpoint(target, ledger);
+        }
+    }
+
     /// What the journal is about.
     fn who(&self, target: &Opened) -> Result<Who> {
         Ok(Who {
