@@ -2,7 +2,7 @@
 //!
 //! An operation is plain functions: `plan(request, task)` writes nothing, holds every refusal and claims the
 //! target; `perform(plan, task)` does the work and returns a report. Nothing here prints: a face (the program,
-//! a daemon) listens to the [`Task`](image::Task) and shows the report in its own form.
+//! a daemon) listens to the [`Task`] and shows the report in its own form.
 
 mod folders;
 mod journal;
