@@ -14,6 +14,7 @@ mod compare;
 mod copy;
 mod copy_faults;
 mod copy_refused;
+mod copy_sharing;
 mod fuse;
 mod info;
 mod live;

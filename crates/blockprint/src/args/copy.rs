@@ -10,7 +10,7 @@ use super::ReflinkArg;
 /// Copy an image or device onto another: sparse, verified, resumable
 ///
 /// Zero runs become holes in files and are zeroed by the kernel on devices. On XFS and Btrfs a file that is
-/// copied within its filesystem shares its blocks (--reflink never writes them again). A file appears under its name only
+/// copied within its filesystem shares the blocks of its data instead of writing it (--reflink). A file appears under its name only
 /// when it is complete and on the disk; until then it is TARGET.blockprint-partial. A target that is mounted,
 /// attached or too small is refused before anything is written.
 ///

@@ -234,9 +234,7 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
     journal.remove()?;
     request.steps.reach("done");
     report.written_bytes = ledger.written_bytes();
-    if ledger.is_shared() {
-        report.shared_bytes = plan.data_bytes.saturating_sub(report.written_bytes);
-    }
+    report.shared_bytes = ledger.shared_bytes();
     report.sparse_bytes =
         source.size_bytes - report.resumed_bytes - report.written_bytes - report.shared_bytes;
     report.elapsed = start.elapsed();

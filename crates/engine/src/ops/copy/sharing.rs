@@ -1,18 +1,17 @@
-//! Sharing the blocks of a file with its copy instead of reading and writing them (reflinks).
+//! Sharing the blocks of a file with its copy instead of writing them (reflinks).
 
 use std::fs::File;
 use std::ops::Range;
 
 use image::{Error, ErrorKind, Phase, Result, Task};
 
-use super::transfer::Ledger;
 use crate::reflink::{Reflink, is_unsupported};
 
 /// How much is shared in one call: few calls, but progress that moves and a quick stop. A multiple of each block.
 const PIECE_BYTES: u64 = 1 << 30;
 
 /// Shares `ranges` of `source`, whatever is data or hole in them, with the same ranges of `target`. Returns whether
-/// that was possible; if not, what the ledger does not have has to be copied.
+/// that was possible; if not, all of them have to be copied.
 ///
 /// # Errors
 ///
@@ -22,7 +21,6 @@ pub(super) fn share(
     target: &File,
     ranges: &[Range<u64>],
     rule: Reflink,
-    ledger: &Ledger,
     task: &Task,
 ) -> Result<bool> {
     task.begin(Phase::Clone, ranges.iter().map(|range| range.end - range.start).sum());
@@ -32,10 +30,7 @@ pub(super) fn share(
             task.checkpoint()?;
             let end = (start - start % PIECE_BYTES + PIECE_BYTES).min(range.end);
             match sys::clone_range(source, target, start..end) {
-                Ok(()) => {
-                    ledger.share(start..end);
-                    task.advance(end - start);
-                }
+                Ok(()) => task.advance(end - start),
                 Err(cause) if !is_unsupported(&cause) => {
                     return Err(Error::io("cannot share blocks with the target", cause));
                 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use image::ranges::RangeSet;
@@ -29,6 +29,9 @@ pub(crate) struct Transfer<'a> {
 pub(crate) struct Shape {
     /// All of the target reads as zeroes already, so that zero runs are left out.
     pub(crate) blank: bool,
+    /// The data stands on the target already, because its blocks are shared: it is read to find zeroes in it,
+    /// and not written.
+    pub(crate) shared: bool,
     /// How much is read at once.
     pub(crate) piece_bytes: usize,
     /// Zero runs are found in multiples of this.
@@ -42,7 +45,7 @@ pub(crate) struct Shape {
 pub(crate) struct Ledger {
     done: Mutex<Done>,
     written_bytes: AtomicU64,
-    shared: AtomicBool,
+    shared_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +59,13 @@ impl Shape {
     /// read, looked at and written.
     pub(crate) fn cached(granule_bytes: u64, blank: bool) -> Self {
         let granule_bytes = granule_bytes.clamp(512, 64 << 10) as usize;
-        Shape { blank, piece_bytes: 256 << 10, granule_bytes, zero_run_min_bytes: granule_bytes }
+        Shape {
+            blank,
+            shared: false,
+            piece_bytes: 256 << 10,
+            granule_bytes,
+            zero_run_min_bytes: granule_bytes,
+        }
     }
 
     /// For pieces that go straight to or from a device, where large requests count.
@@ -69,6 +78,15 @@ impl Ledger {
     /// A ledger in which `done`, of it `unreadable`, stands from an earlier run.
     pub(crate) fn resumed(done: RangeSet, unreadable: RangeSet) -> Self {
         Ledger { done: Mutex::new(Done { ranges: done, unreadable }), ..Ledger::default() }
+    }
+
+    /// `range` stands on the target, with zeroes for what of it was `unreadable`.
+    pub(super) fn finish(&self, range: Range<u64>, unreadable: Vec<Range<u64>>) {
+        let mut done = self.lock();
+        done.ranges.insert(range);
+        for range in unreadable {
+            done.unreadable.insert(range);
+        }
     }
 
     /// What is done, and what of it could not be read.
@@ -98,15 +116,9 @@ impl Ledger {
         self.written_bytes.load(Ordering::Relaxed)
     }
 
-    /// `range` stands on the target because its blocks are shared.
-    pub(super) fn share(&self, range: Range<u64>) {
-        self.lock().ranges.insert(range);
-        self.shared.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether blocks were shared in this run: then all of them were.
-    pub(super) fn is_shared(&self) -> bool {
-        self.shared.load(Ordering::Relaxed)
+    /// Bytes of data whose blocks are shared, so that this run did not write them.
+    pub(crate) fn shared_bytes(&self) -> u64 {
+        self.shared_bytes.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Done> {
@@ -125,11 +137,7 @@ impl Transfer<'_> {
     ) -> Result<()> {
         let work = |piece: Extent, buf: &mut AlignedBuf| {
             let unreadable = self.copy_piece(piece, buf, ledger, task)?;
-            let mut done = ledger.lock();
-            done.ranges.insert(piece.range());
-            for range in unreadable {
-                done.unreadable.insert(range);
-            }
+            ledger.finish(piece.range(), unreadable);
             Ok(())
         };
         for_each_piece(self.threads, task, self.pieces(), work, tick_every, || tick(ledger))
@@ -210,11 +218,14 @@ impl Transfer<'_> {
         };
         for (run, is_zero) in runs(bytes, self.shape) {
             let range = piece.start + run.start as u64..piece.start + run.end as u64;
+            let run_bytes = range.end - range.start;
             if is_zero {
                 self.zero(range)?;
+            } else if self.shape.shared && unreadable.is_empty() {
+                ledger.shared_bytes.fetch_add(run_bytes, Ordering::Relaxed);
             } else {
                 self.target.write_at(&bytes[run], range.start)?;
-                ledger.written_bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
+                ledger.written_bytes.fetch_add(run_bytes, Ordering::Relaxed);
             }
         }
         task.advance(len);
@@ -289,7 +300,7 @@ mod tests {
             }
             bytes.extend(vec![0u8; tail]);
             let shape = Shape {
-                blank: false, piece_bytes: 0, granule_bytes: granule, zero_run_min_bytes: min * granule,
+                blank: false, shared: false, piece_bytes: 0, granule_bytes: granule, zero_run_min_bytes: min * granule,
             };
             let mut at = 0;
             let mut last = None;

@@ -11,8 +11,8 @@ use image::{Error, ErrorKind, Image, Phase, Result, Task};
 use super::checkpoint::{Checkpoints, Who};
 use super::sidecar::{JournalPlace, sidecar};
 use super::target::Opened;
-use super::transfer::{Ledger, Transfer};
-use super::{CopyRequest, OnReadError, TargetKind, sharing};
+use super::transfer::{Ledger, Shape, Transfer};
+use super::{CopyRequest, TargetKind, sharing};
 use crate::Reflink;
 use crate::ops::compare;
 use crate::registry::{self, Facts, MediumKind};
@@ -41,53 +41,45 @@ impl Work<'_> {
             None => self.image,
         };
         let todo = ledger.snapshot().0.gaps(0..self.source.size_bytes);
-        if !self.share(target, &todo, ledger, task)? {
-            let shape = target.shape(self.source);
-            // On a blank target the runs without data cost nothing and are not counted.
-            let idle_bytes = if shape.blank { 0 } else { self.idle_bytes };
-            task.begin(Phase::Copy, self.total_bytes + idle_bytes);
-            let transfer = Transfer {
-                source: image,
-                target: target.image(),
-                ranges: ledger.snapshot().0.gaps(0..self.source.size_bytes),
-                shape,
-                on_read_error: self.request.on_read_error,
-                threads: self.request.threads,
-            };
-            let checkpoint = |ledger: &Ledger| self.checkpoint(target, ledger);
-            transfer.run(task, ledger, self.request.checkpoint_every, checkpoint)?;
+        let mut shape = target.shape(self.source);
+        if self.share(target, &todo, task)? {
+            // Holes are shared too, but zeroes within data are not known yet.
+            shape = Shape { blank: false, shared: true, ..shape };
         }
+        // On a blank target the runs without data cost nothing and are not counted.
+        let idle_bytes = if shape.blank { 0 } else { self.idle_bytes };
+        task.begin(Phase::Copy, self.total_bytes + idle_bytes);
+        let transfer = Transfer {
+            source: image,
+            target: target.image(),
+            ranges: todo,
+            shape,
+            on_read_error: self.request.on_read_error,
+            threads: self.request.threads,
+        };
+        let checkpoint = |ledger: &Ledger| self.checkpoint(target, ledger);
+        transfer.run(task, ledger, self.request.checkpoint_every, checkpoint)?;
         self.request.steps.reach("copied");
         self.source_unchanged()?;
         task.begin(Phase::Flush, 0);
         self.checkpoints.flush(target.image())
     }
 
-    /// Shares the blocks of the source instead of copying them, if that is asked for and possible.
-    fn share(
-        &self,
-        target: &Opened,
-        todo: &[Range<u64>],
-        ledger: &Ledger,
-        task: &Task,
-    ) -> Result<bool> {
+    /// Shares the blocks of the source instead of writing its data, if that is asked for and possible.
+    fn share(&self, target: &Opened, todo: &[Range<u64>], task: &Task) -> Result<bool> {
         let rule = self.request.reflink;
-        // Shared blocks are not read, so that nobody would learn which of them cannot be.
-        let must_read = self.request.on_read_error == OnReadError::Zero;
         let target = match target.file() {
-            Some(target) if self.source.medium == MediumKind::File && !must_read => target,
+            _ if rule == Reflink::Never => return Ok(false),
+            Some(target) if self.source.medium == MediumKind::File => target,
             _ if rule == Reflink::Always => return Err(sharing::impossible()),
             _ => return Ok(false),
         };
-        if rule == Reflink::Never {
-            return Ok(false);
-        }
         let path = &self.source.path;
         let source = fs::File::open(path).map_err(|cause| {
             let name = path.display().to_string();
             Error::io(format!("cannot open {name}"), cause).at(name, None)
         })?;
-        sharing::share(&source, target, todo, rule, ledger, task)
+        sharing::share(&source, target, todo, rule, task)
     }
 
     /// Makes durable what is done, then says so in the journal.
@@ -134,7 +126,8 @@ impl Work<'_> {
 
     /// After a failure: keeps what is worth going on with, and says what is left.
     pub(super) fn leave(&self, target: Opened, ledger: &Ledger, error: Error) -> Error {
-        let useful = !matches!(error.kind(), ErrorKind::Changed | ErrorKind::Damaged);
+        let hopeless = [ErrorKind::Changed, ErrorKind::Damaged, ErrorKind::Unsupported];
+        let useful = !hopeless.contains(&error.kind());
         let left = target.left_behind();
         let gives_room = target.kind() != TargetKind::Device;
         let noted = useful

@@ -110,7 +110,7 @@ fn after_a_flush_that_failed_nothing_is_noted_any_more() {
     let target = FlushFailsOnce { image: blank(), fails_at: 2, count: AtomicU32::new(0) };
     let ledger = Ledger::default();
     let note = |bytes| {
-        ledger.share(0..bytes);
+        ledger.finish(0..bytes, Vec::new());
         checkpoints.note(&target, &ledger, who(SIZE))
     };
     note(1000).unwrap();
@@ -143,7 +143,7 @@ fn where_the_journal_has_no_room_the_end_of_the_copy_makes_it() {
             target.write_at(&[7; 1 << 12], at).unwrap();
         }
         let ledger = Ledger::default();
-        ledger.share(0..SIZE);
+        ledger.finish(0..SIZE, Vec::new());
         let checkpoints = Checkpoints::new(store, false);
         checkpoints.note_last(&target, &ledger, || Ok(who(SIZE)), true).unwrap();
         let journal = stored.take().unwrap();
@@ -161,7 +161,7 @@ fn what_an_earlier_journal_calls_done_is_not_given_up() {
         let target = blank();
         target.write_at(&[7; 9000], 0).unwrap();
         let ledger = Ledger::default();
-        ledger.share(0..9000);
+        ledger.finish(0..9000, Vec::new());
         let checkpoints = Checkpoints::new(store, has_journal);
         let noted = checkpoints.note_last(&target, &ledger, || Ok(who(SIZE)), gives_room);
         assert_eq!(noted.unwrap_err().kind(), ErrorKind::Full);

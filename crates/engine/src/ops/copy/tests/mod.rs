@@ -19,8 +19,13 @@ use crate::Threads;
 use crate::registry::Identity;
 
 /// Small pieces and granules, so that little data has much structure.
-const SMALL: Shape =
-    Shape { blank: false, piece_bytes: 4096, granule_bytes: 512, zero_run_min_bytes: 512 };
+const SMALL: Shape = Shape {
+    blank: false,
+    shared: false,
+    piece_bytes: 4096,
+    granule_bytes: 512,
+    zero_run_min_bytes: 512,
+};
 const BLANK: Shape = Shape { blank: true, ..SMALL };
 const NEVER: Duration = Duration::from_secs(3600);
 

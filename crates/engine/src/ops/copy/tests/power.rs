@@ -128,7 +128,7 @@ impl ImageMut for Busy<'_> {
         self.target.flush()?;
         let bytes = vec![9; (self.piece.end - self.piece.start) as usize];
         self.target.write_at(&bytes, self.piece.start)?;
-        self.ledger.share(self.piece.clone());
+        self.ledger.finish(self.piece.clone(), Vec::new());
         Ok(())
     }
     fn resize(&mut self, _: u64) -> Result<()> {

@@ -63,6 +63,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
         let granule_bytes = 512 << granule;
         Shape {
             blank,
+            shared: false,
             piece_bytes: granule_bytes << piece,
             granule_bytes,
             zero_run_min_bytes: granule_bytes * min,
