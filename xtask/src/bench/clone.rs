@@ -35,15 +35,25 @@ pub(super) fn idle_file(bench: &Bench) -> Result<Vec<Row>, String> {
             command.arg("--reflink=always").arg(&source).arg(&theirs);
             timed(&mut [command])
         }),
+        Contestant::new("cp and sync", || {
+            make_room(&theirs)?;
+            let mut command = tool("cp");
+            command.arg("--reflink=always").arg(&source).arg(&theirs);
+            let mut sync = tool("sync");
+            sync.arg(&theirs);
+            timed(&mut [command, sync])
+        }),
     ];
     let times = medians(bench.rounds.unwrap_or(ROUNDS), &mut contestants)?;
-    Ok(vec![Row {
-        job: "clone 2 GiB, idle, XFS".to_string(),
+    // Ours flushes the clone before it reports success; of the peer both are shown.
+    let row = |peer: &str, theirs| Row {
+        job: "clone 2 GiB, idle, XFS, flushed".to_string(),
         ours: times[0],
-        peer: "cp --reflink=always".to_string(),
-        theirs: times[1],
+        peer: peer.to_string(),
+        theirs,
         goal: Goal::AtMostTimes(1.2),
-    }])
+    };
+    Ok(vec![row("cp --reflink=always", times[1]), row("cp --reflink=always; sync FILE", times[2])])
 }
 
 /// Removes a clone and lets the filesystem finish with it, which it does in the background.
