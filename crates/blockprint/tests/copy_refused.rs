@@ -5,12 +5,13 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use testkit::host::{
-    Filesystem, LoopDevice, LoopOptions, Mount, Namespace, Needs, TempDir, make_image,
-    partition_image, require, run, skip, tool, try_run,
+    Filesystem, LoopDevice, LoopOptions, Mount, Namespace, Needs, TempDir, make_image, require,
+    run, skip, tool, try_run,
 };
 
 use crate::support::{
-    KIB, MIB, assert_refused, blockprint, copy, make_mixed, make_noise, names, overwrite,
+    KIB, MIB, assert_refused, attach_two_partitions, blockprint, copy, make_mixed, make_noise,
+    names, overwrite,
 };
 
 /// A source of 4 MiB, beside whatever the target of the test is.
@@ -76,10 +77,7 @@ fn a_disk_is_refused_while_one_of_its_partitions_is_mounted() {
     let needs = Needs::root().filesystems(&["ext4"]).tools(&["sfdisk", "partx"]);
     let Some(scratch) = require(&needs) else { return };
     let disk = scratch.join("disk");
-    partition_image(&disk, 24 * MIB, "label: gpt\nsize=8M\nsize=8M\n");
-    let options = LoopOptions { partitions: true, ..LoopOptions::default() };
-    let device = LoopDevice::attach(&disk, &options);
-    run(tool("mkfs.ext4").arg("-q").arg(device.partition(2)));
+    let device = attach_two_partitions(&disk);
     run(&mut tool("sync"));
     let mount = Mount::new(&device.partition(2), "ro");
     let place = format!("mounted at {}", mount.path().display());

@@ -6,10 +6,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 use testkit::host::{
     Filesystem, LoopDevice, LoopOptions, Mount, Namespace, Needs, Outcome, TempDir, make_image,
-    partition_image, require, run, tool,
+    require, run, tool,
 };
 
-use crate::support::{KIB, MIB, Part, allocated, assert_refused, blockprint, make, make_noise};
+use crate::support::{
+    KIB, MIB, Part, allocated, assert_refused, attach_two_partitions, blockprint, make, make_noise,
+};
 
 fn info(scratch: &TempDir, image: &Path) -> Outcome {
     blockprint(scratch).arg("info").arg(image).run().expect_ok()
@@ -165,10 +167,7 @@ fn a_disk_is_held_by_its_partitions_and_what_is_mounted_from_them() {
     let needs = Needs::root().filesystems(&["ext4"]).tools(&["sfdisk", "partx"]);
     let Some(scratch) = require(&needs) else { return };
     let disk = scratch.join("disk");
-    partition_image(&disk, 24 * MIB, "label: gpt\nsize=8M\nsize=8M\n");
-    let options = LoopOptions { partitions: true, ..LoopOptions::default() };
-    let device = LoopDevice::attach(&disk, &options);
-    run(tool("mkfs.ext4").arg("-q").arg(device.partition(2)));
+    let device = attach_two_partitions(&disk);
     let mount = Mount::new(&device.partition(2), "");
     let held = facts(&scratch, &disk)["held_by"].clone();
     let kinds: Vec<(String, String)> = held["devices"]

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::host::{Outcome, Program, Running, TempDir, run, tool};
+use testkit::host::{
+    LoopDevice, LoopOptions, Outcome, Program, Running, TempDir, partition_image, run, tool,
+};
 
 pub(crate) const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
@@ -166,4 +168,14 @@ pub(crate) fn assert_refused(outcome: Outcome, code: i32, parts: &[&str]) -> Out
     let errors = outcome.stderr.lines().filter(|line| line.starts_with("blockprint:")).count();
     assert_eq!(errors, 1, "an error is one line:\n{outcome}");
     outcome
+}
+
+/// Makes `disk` with two partitions, an ext4 in the second, and attaches it.
+#[track_caller]
+pub(crate) fn attach_two_partitions(disk: &Path) -> LoopDevice {
+    partition_image(disk, 24 * MIB, "label: gpt\nsize=8M\nsize=8M\n");
+    let options = LoopOptions { partitions: true, ..LoopOptions::default() };
+    let device = LoopDevice::attach(disk, &options);
+    run(tool("mkfs.ext4").arg("-q").arg(device.partition(2)));
+    device
 }

@@ -159,6 +159,13 @@ pub(crate) fn medium_kind(path: &Path, metadata: &Metadata) -> Result<MediumKind
     })
 }
 
+/// The error for a file that stands where another is to be made.
+pub(crate) fn exists_already(path: &Path) -> Error {
+    let name = path.display().to_string();
+    let sentence = format!("{name} exists already (--force replaces it)");
+    Error::new(ErrorKind::Exists, sentence).at(name, None)
+}
+
 fn facts(
     location: &Location,
     metadata: &Metadata,

@@ -14,13 +14,8 @@ impl Steps {
         Steps(Some(Arc::new(hook)))
     }
 
-    /// Tells another hook of `step`: for hooks that wrap one.
-    pub fn pass(&self, step: &'static str) {
-        self.reach(step);
-    }
-
-    /// The operation has come to `step`.
-    pub(crate) fn reach(&self, step: &'static str) {
+    /// The operation has come to `step`; also called by a hook that wraps another one.
+    pub fn reach(&self, step: &'static str) {
         if let Some(hook) = &self.0 {
             hook(step);
         }

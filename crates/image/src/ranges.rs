@@ -58,11 +58,6 @@ impl RangeSet {
         gaps
     }
 
-    /// The end of the unbroken run that begins at 0; 0 if there is none.
-    pub fn prefix_end(&self) -> u64 {
-        self.map.get(&0).copied().unwrap_or(0)
-    }
-
     /// The ranges, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.map.iter().map(|(&start, &end)| start..end)

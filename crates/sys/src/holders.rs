@@ -100,12 +100,6 @@ impl Holders {
             || !self.swaps.is_empty()
             || self.devices.iter().any(|device| device.kind != HoldingKind::Partition)
     }
-
-    /// The mounts, one for each filesystem (the first that was found of each).
-    pub fn filesystems(&self) -> Vec<&MountEntry> {
-        let mut seen = BTreeSet::new();
-        self.mounts.iter().filter(|entry| seen.insert(entry.filesystem_number)).collect()
-    }
 }
 
 /// For people: who holds it, in half a sentence.

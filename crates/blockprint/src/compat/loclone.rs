@@ -95,7 +95,7 @@ fn run(source: &Path, target: &Path) -> Result<(), String> {
             if let Some(next) = next {
                 *stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
             }
-            hooks.pass(step);
+            hooks.reach(step);
         })
     };
     let request = CloneRequest {

@@ -65,7 +65,7 @@ pub(crate) fn copy(report: &CopyReport) -> String {
     text
 }
 
-/// Nothing for equal images, as `cmp` does, unless `talk`.
+/// What was found, and at most `list_max` of the differing ranges.
 pub(crate) fn compare(report: &CompareReport, list_max: usize) -> String {
     let (a, b) = (report.a.path.display(), report.b.path.display());
     let differences = &report.differences;

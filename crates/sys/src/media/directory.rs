@@ -114,6 +114,6 @@ impl Folder for Directory {
 /// The error for a target that exists and may not be replaced.
 pub(crate) fn exists(path: &Path) -> Error {
     let name = path.display().to_string();
-    let sentence = format!("{name} exists already (--force replaces it)");
+    let sentence = format!("{name} exists already");
     Error::new(ErrorKind::Exists, sentence).at(name, None)
 }

@@ -11,6 +11,8 @@ use image::{Error, ErrorKind, Replace, Result};
 use sys::holders::Holders;
 use sys::{Content, FileMedium, UnnamedFile};
 
+use crate::registry;
+
 use super::{CloneRequest, Method, ModeRule, PlannedClone};
 
 /// A clone that has no name yet. Dropped, it is gone.
@@ -56,7 +58,7 @@ pub(super) fn check(target: PathBuf, source: &Metadata, force: bool) -> Result<(
         return refuse(ErrorKind::Invalid, format!("{name} is the source itself"));
     }
     if !force {
-        return refuse(ErrorKind::Exists, format!("{name} exists already (--force replaces it)"));
+        return Err(registry::exists_already(&target));
     }
     let holders = Holders::of(&old)?;
     if holders.is_held() {

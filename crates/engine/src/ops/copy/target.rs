@@ -102,9 +102,7 @@ impl Claim {
         refuse_same(source, &path, metadata)?;
         let finished = kind == MediumKind::File && is_finished(request, source, &path, metadata);
         if kind == MediumKind::File && !request.force && !finished {
-            let name = path.display().to_string();
-            let sentence = format!("{name} exists already (--force replaces it)");
-            return Err(Error::new(ErrorKind::Exists, sentence).at(name, None));
+            return Err(registry::exists_already(&path));
         }
         let holders = Holders::of(metadata)?;
         if holders.is_held() {
