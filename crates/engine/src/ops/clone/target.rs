@@ -11,9 +11,8 @@ use image::{Error, ErrorKind, Replace, Result};
 use sys::holders::Holders;
 use sys::{Content, FileMedium, UnnamedFile};
 
-use crate::registry;
-
 use super::{CloneRequest, Method, ModeRule, PlannedClone};
+use crate::registry;
 
 /// A clone that has no name yet. Dropped, it is gone.
 pub(super) struct Target {
