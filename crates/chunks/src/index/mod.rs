@@ -1,0 +1,69 @@
+//! Index files (`.caibx`): which chunks, in which order, make a blob.
+//!
+//! An [`Index`] stays where it lies: opening it checks every item once, in one pass; after that items are read
+//! where they are needed. So the index of a disk of any size takes little memory.
+
+mod layout;
+mod reader;
+mod writer;
+
+pub use reader::{Chunks, Flags, Index};
+pub use writer::IndexWriter;
+
+use digest::Algorithm;
+
+use crate::{ChunkId, ChunkSizes};
+
+/// What stands in front of the items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The feature flags, which for a blob tell no more than the digest.
+    pub flags: u64,
+    /// The sizes that the chunks were cut with.
+    pub sizes: ChunkSizes,
+}
+
+impl Header {
+    /// That of a blob, as casync writes it.
+    pub fn new(algorithm: Algorithm, sizes: ChunkSizes) -> Self {
+        let digest = match algorithm {
+            Algorithm::Sha512_256 => layout::FLAG_SHA512_256,
+            Algorithm::Sha256 => 0,
+        };
+        Header { flags: layout::FLAGS_OF_BLOB | digest, sizes }
+    }
+
+    /// The digest that names the chunks.
+    pub fn algorithm(&self) -> Algorithm {
+        if self.flags & layout::FLAG_SHA512_256 != 0 {
+            Algorithm::Sha512_256
+        } else {
+            Algorithm::Sha256
+        }
+    }
+}
+
+/// A chunk, and where it stands in the blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its number in the index, from 0.
+    pub number: u64,
+    /// Where it begins in the blob, in bytes.
+    pub offset: u64,
+    /// How long it is, in bytes: at least 1, at most the largest size of the index.
+    pub len_bytes: u64,
+    /// Its name.
+    pub id: ChunkId,
+}
+
+impl Span {
+    /// The offset behind its last byte.
+    pub fn end(&self) -> u64 {
+        self.offset + self.len_bytes
+    }
+
+    /// The bytes of the blob that it covers.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.offset..self.end()
+    }
+}
