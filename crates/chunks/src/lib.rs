@@ -2,11 +2,13 @@
 //!
 //! - [`chunker`] finds where the chunks of a blob end, as casync would.
 //! - [`index`] reads and writes `.caibx` files.
+//! - [`ingest`] cuts, names and keeps the chunks of an image, on all cores.
 //! - [`store`] keeps chunks by the digest of their bytes.
 
 pub mod chunker;
 mod id;
 pub mod index;
+pub mod ingest;
 mod sizes;
 pub mod store;
 

@@ -37,6 +37,10 @@ pub enum Phase {
     Compare,
     /// Cloning extents.
     Clone,
+    /// Cutting an image into chunks and naming them.
+    Chunk,
+    /// Putting an image together from chunks.
+    Extract,
 }
 
 /// Hears what happens, from any thread; must be quick.
@@ -151,6 +155,8 @@ impl Phase {
             Phase::Verify => "verify",
             Phase::Compare => "compare",
             Phase::Clone => "clone",
+            Phase::Chunk => "chunk",
+            Phase::Extract => "extract",
         }
     }
 }

@@ -1,0 +1,233 @@
+//! Make an index of an image, and keep its chunks in a store.
+
+mod digest;
+mod output;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chunks::chunker::{Cutting, Rule};
+use chunks::index::{Header, IndexWriter};
+use chunks::ingest::{self, Existing, Kept, NameOnly, Run, Totals};
+use chunks::store::{DEFAULT_LEVEL, WriteStore};
+use chunks::{Algorithm, ChunkId, ChunkSizes, RARE_CUTS_ABOVE_BYTES};
+use image::layers::Throttle;
+use image::{Error, ErrorKind, Image, Phase, Result, Task};
+
+use crate::location::Location;
+use crate::registry::{self, Facts, Source};
+use crate::stores::{self, StoreLocation};
+use crate::{Steps, Threads};
+use output::Output;
+
+/// Of which image an index is to be made, and how.
+#[derive(Clone, Debug)]
+pub struct MakeRequest {
+    /// What is read.
+    pub source: Location,
+    /// The index file; `None` if only the names of the chunks are wanted.
+    pub index: Option<PathBuf>,
+    /// An existing index may be replaced.
+    pub force: bool,
+    /// Where the chunks are kept; without it, only the index is made.
+    pub store: Option<StoreLocation>,
+    /// How large the chunks are.
+    pub sizes: ChunkSizes,
+    /// Whose rule cuts.
+    pub rule: Rule,
+    /// What names the chunks.
+    pub algorithm: Algorithm,
+    /// Level of zstd.
+    pub level: i32,
+    /// How far chunks that are in the store already are believed.
+    pub existing: Existing,
+    /// Whether the digest of the whole blob is wanted too. It costs a pass of its own, beside the other.
+    pub blob_digest: bool,
+    /// Read at most so many bytes a second.
+    pub limit_bytes_per_s: Option<u64>,
+    /// How many threads.
+    pub threads: Threads,
+    /// Told of each step.
+    pub steps: Steps,
+}
+
+impl MakeRequest {
+    /// An index without a store, with casync's defaults.
+    pub fn new(source: Location) -> Self {
+        MakeRequest {
+            source,
+            index: None,
+            force: false,
+            store: None,
+            sizes: ChunkSizes::default(),
+            rule: Rule::default(),
+            algorithm: Algorithm::default(),
+            level: DEFAULT_LEVEL,
+            existing: Existing::default(),
+            blob_digest: false,
+            limit_bytes_per_s: None,
+            threads: Threads::Automatic,
+            steps: Steps::default(),
+        }
+    }
+}
+
+/// An index that can be made: the source and the store are open, nothing is written.
+pub struct MakePlan {
+    /// What is read.
+    pub source: Facts,
+    request: MakeRequest,
+    image: Arc<dyn Image>,
+    cutting: Cutting,
+    store: Option<Arc<dyn WriteStore>>,
+}
+
+/// What was made.
+#[derive(Clone, Debug)]
+pub struct MakeReport {
+    /// What was read.
+    pub source: PathBuf,
+    /// The index file, if one was wanted.
+    pub index: Option<PathBuf>,
+    /// Where the chunks are kept, if they are.
+    pub store: Option<String>,
+    /// Size of the blob in bytes.
+    pub size_bytes: u64,
+    /// Chunks in the index.
+    pub chunks: u64,
+    /// The digest that names them.
+    pub algorithm: Algorithm,
+    /// The sizes that they were cut with.
+    pub sizes: ChunkSizes,
+    /// What was kept; without a store, nothing.
+    pub kept: Totals,
+    /// The digest of the whole blob, if it was wanted.
+    pub blob_digest: Option<ChunkId>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Opens the source and the store, and refuses what has to be refused. Writes nothing.
+///
+/// # Errors
+///
+/// `NotFound`, `Denied`; `Exists` for an index that may not be replaced; `Invalid` for sizes that cannot be cut;
+/// `Unsupported` for a kind of store that chunks cannot be written to.
+pub fn plan(request: MakeRequest, task: &Task) -> Result<MakePlan> {
+    let cutting = Cutting::new(request.sizes, request.rule)?;
+    chunks::store::Packer::new(chunks::store::Form::Compressed, request.level)?;
+    if request.sizes.avg() > RARE_CUTS_ABOVE_BYTES && request.sizes.min() != request.sizes.max() {
+        task.warn(format!(
+            "with an average of {} bytes the rolling hash hardly ever cuts: most chunks will have the largest size",
+            request.sizes.avg()
+        ));
+    }
+    let Source { image, facts } = registry::open_source(&request.source)?;
+    if let Some(index) = &request.index {
+        Output::check(index, request.force)?;
+        refuse_same(index, &facts)?;
+    }
+    let holders = sys::holders::Holders::of_path(&facts.path)?;
+    if !holders.mounts.is_empty() {
+        task.warn(format!(
+            "{} is in use ({holders}): unless nothing writes to it, the index is of no single moment",
+            facts.path.display()
+        ));
+    }
+    let store = request.store.as_ref().map(stores::open_write).transpose()?;
+    let image: Arc<dyn Image> = match request.limit_bytes_per_s {
+        Some(limit) => Arc::new(Throttle::new(limit).image(image)),
+        None => Arc::from(image),
+    };
+    Ok(MakePlan { source: facts, request, image, cutting, store })
+}
+
+/// Makes the index, and keeps the chunks.
+///
+/// The chunks are durable before the index gets its name. After a power cut, `kill -9`, an error or a wish to stop,
+/// the index is the old one, or absent, or complete; the store may have chunks that no index names, which
+/// `store prune` removes, and never a chunk by halves.
+pub fn perform(plan: MakePlan, task: &Task) -> Result<MakeReport> {
+    let start = Instant::now();
+    let MakePlan { source, request, image, cutting, store } = plan;
+    let header = Header::new(request.algorithm, request.sizes);
+    task.begin(Phase::Chunk, source.size_bytes);
+    let output = Output::begin(request.index.as_deref(), request.force, source_mode(&source))?;
+    let mut writer =
+        IndexWriter::new(output.writer(), &header).map_err(|cause| output::failed(request.index.as_deref(), cause))?;
+    request.steps.reach("created");
+    let write = |run: Run| {
+        writer
+            .push_run(&run.id, run.len_bytes, run.count)
+            .map_err(|cause| output::failed(request.index.as_deref(), cause))
+    };
+    let threads = request.threads.count();
+    let kept = std::thread::scope(|scope| {
+        let blob_digest = request
+            .blob_digest
+            .then(|| scope.spawn(|| digest::of_blob(&*image, request.algorithm, task)));
+        let kept = match &store {
+            Some(store) => {
+                let keep = Kept::new(&**store, request.algorithm, request.level, request.existing);
+                ingest::ingest(&*image, &cutting, request.algorithm, threads, task, &keep, write)?;
+                keep.totals()
+            }
+            None => {
+                ingest::ingest(&*image, &cutting, request.algorithm, threads, task, &NameOnly, write)?;
+                Totals::default()
+            }
+        };
+        let blob_digest = blob_digest.map(|thread| thread.join().expect("it does not panic")).transpose()?;
+        Ok::<_, Error>((kept, blob_digest))
+    });
+    let (kept, blob_digest) = kept?;
+    request.steps.reach("chunked");
+    refuse_changed(&source)?;
+    let (chunks, size_bytes) = (writer.count(), writer.size_bytes());
+    let file = writer.finish().map_err(|cause| output::failed(request.index.as_deref(), cause))?;
+    drop(file);
+    task.begin(Phase::Flush, 0);
+    if let Some(store) = &store {
+        store.flush()?;
+    }
+    request.steps.reach("flushed");
+    output.publish()?;
+    request.steps.reach("published");
+    Ok(MakeReport {
+        source: source.path,
+        index: request.index,
+        store: store.map(|store| store.name().to_string()),
+        size_bytes,
+        chunks,
+        algorithm: request.algorithm,
+        sizes: request.sizes,
+        kept,
+        blob_digest,
+        elapsed: start.elapsed(),
+    })
+}
+
+/// The mode that a new index takes after: that of a file; of a device, that of an ordinary file.
+fn source_mode(source: &Facts) -> u32 {
+    match fs::metadata(&source.path) {
+        Ok(metadata) if metadata.is_file() => metadata.mode(),
+        _ => 0o666,
+    }
+}
+
+/// An index over its own source would destroy it.
+fn refuse_same(index: &Path, source: &Facts) -> Result<()> {
+    let same = match (fs::metadata(index), fs::metadata(&source.path)) {
+        (Ok(index), Ok(source)) => (index.dev(), index.ino()) == (source.dev(), source.ino()),
+        _ => false,
+    };
+    if same {
+        let name = index.display().to_string();
+        let sentence = format!("{name} is the source itself (choose another name for the index)");
+        return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
+    }
+    Ok(())
+}

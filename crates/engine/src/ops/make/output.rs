@@ -1,0 +1,67 @@
+//! The index file: without a name until it is complete.
+
+use std::fs::{self, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use image::{Error, Replace, Result};
+use sys::{Content, UnnamedFile};
+
+use crate::registry;
+
+/// Where the items go.
+pub(super) struct Output {
+    file: Option<UnnamedFile>,
+    replace: Replace,
+}
+
+impl Output {
+    /// Refuses an index that may not be replaced, before anything is done.
+    pub(super) fn check(path: &Path, force: bool) -> Result<()> {
+        match fs::metadata(path) {
+            Ok(metadata) if !metadata.is_file() => Err(registry::no_file(path)),
+            Ok(_) if !force => Err(registry::exists_already(path)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the file that is to be `path`; without one, the items go nowhere. It gets the mode of the file that
+    /// it replaces, or that of the source without what nobody needs: `source_mode & 0666`, less the umask.
+    pub(super) fn begin(path: Option<&Path>, force: bool, source_mode: u32) -> Result<Self> {
+        let replace = if force { Replace::Allowed } else { Replace::Never };
+        let file = path.map(UnnamedFile::create_for).transpose()?;
+        if let (Some(path), Some(file)) = (path, &file) {
+            let mode = match fs::metadata(path) {
+                Ok(old) => old.mode() & 0o7777,
+                Err(_) => source_mode & 0o666 & !sys::umask(),
+            };
+            file.file()
+                .set_permissions(Permissions::from_mode(mode))
+                .map_err(|cause| failed(Some(path), cause))?;
+        }
+        Ok(Output { file, replace })
+    }
+
+    /// Takes the bytes of the index.
+    pub(super) fn writer(&self) -> Box<dyn Write + Send + '_> {
+        match &self.file {
+            Some(file) => Box::new(BufWriter::with_capacity(256 << 10, file.file())),
+            None => Box::new(io::sink()),
+        }
+    }
+
+    /// Makes it durable and gives it its name.
+    pub(super) fn publish(self) -> Result<()> {
+        match self.file {
+            Some(file) => file.publish(self.replace, Content::Written),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The error for an index that could not be written.
+pub(super) fn failed(path: Option<&Path>, cause: io::Error) -> Error {
+    let name = path.unwrap_or(&PathBuf::from("the index")).display().to_string();
+    Error::io(format!("cannot write {name}"), cause).at(name, None)
+}
