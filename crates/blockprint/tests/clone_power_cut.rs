@@ -93,14 +93,14 @@ fn a_power_cut_on_xfs_leaves_a_clone_whole_or_absent() {
 #[test]
 fn a_power_cut_on_btrfs_leaves_a_clone_whole_or_absent() {
     let Some(_scratch) = live::scratch() else { return };
-    for force in [false, true] {
-        cut_btrfs(force);
+    for (force, how) in [(false, "always"), (true, "always"), (false, "never")] {
+        cut_btrfs(force, how);
     }
 }
 
 /// Takes a picture of the disk below a Btrfs at each step, and at many moments while the clone is made: each is what
 /// a power cut could leave. All of them are mounted afterwards, one by one.
-fn cut_btrfs(force: bool) {
+fn cut_btrfs(force: bool, how: &str) {
     let disks = Filesystem::xfs(2048 * MIB);
     let disk = disks.path().join("btrfs.img");
     testkit::host::make_image("btrfs", &disk, 512 * MIB);
@@ -130,7 +130,7 @@ fn cut_btrfs(force: bool) {
             let _stop = OnDrop(&stop);
             for (step, found) in [("publishing", Found::Nothing), ("published", Found::Clone)] {
                 let mut found = found;
-                let mut program = clone(&[&image], &target);
+                let mut program = clone(&[&image], &target).args(["--reflink", how]);
                 if force {
                     fs::write(&target, "old").unwrap();
                     run(tool("sync").arg("-f").arg(outer.path()));
@@ -157,7 +157,7 @@ fn cut_btrfs(force: bool) {
     }
     for (path, found, when) in pictures {
         let cut = Filesystem::mount_with(&path, &LoopOptions::default(), "");
-        assert_legal(cut.path(), &witness, found, &format!("{when}, force {force}"));
+        assert_legal(cut.path(), &witness, found, &format!("{when}, force {force}, reflink {how}"));
         let mut rest = names(cut.path());
         rest.retain(|name| !["clone.img", "disk.img", "other"].contains(&name.as_str()));
         // A temporary name beside the old file is all that may be left.

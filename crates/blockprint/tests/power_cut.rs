@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use testkit::host::{
-    Filesystem, LoopOptions, Needs, TempDir, make_image, require, run, tool, try_run,
+    Filesystem, LoopDevice, LoopOptions, Needs, TempDir, make_image, require, run, tool, try_run,
 };
 
 use crate::support::{
@@ -48,6 +48,9 @@ fn copy_and_cut(
     assert_eq!(killed.signal(), Some(9), "{step} never came:\n{killed}");
     cut(filesystem.path());
     drop(filesystem);
+    // The number that the disk had is another's now, as after a real power cut.
+    let options = LoopOptions { read_only: true, ..LoopOptions::default() };
+    let _other = LoopDevice::attach(source, &options);
     Filesystem::mount_with(image, &LoopOptions::default(), "")
 }
 

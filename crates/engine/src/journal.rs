@@ -31,7 +31,7 @@ pub(crate) struct Journal {
 }
 
 /// First line of the file. The number changes with the meaning of any line.
-const HEADER: &str = "blockprint copy journal 1";
+const HEADER: &str = "blockprint copy journal 2";
 /// Last line: a file without it was cut.
 const FOOTER: &str = "end";
 /// Larger than any journal: a million ranges.
@@ -125,8 +125,8 @@ impl Journal {
 
 fn identity_to_text(identity: &Identity) -> String {
     match identity {
-        Identity::File { device, inode, size_bytes, time_ns } => {
-            format!("file {device} {inode} {size_bytes} {time_ns}")
+        Identity::File { inode, size_bytes, time_ns } => {
+            format!("file {inode} {size_bytes} {time_ns}")
         }
         Identity::Device { path, size_bytes } => {
             format!("device {size_bytes} {}", escape(path.as_os_str()))
@@ -137,8 +137,7 @@ fn identity_to_text(identity: &Identity) -> String {
 fn identity_from_text(text: &str) -> Option<Identity> {
     let words: Vec<&str> = text.split(' ').collect();
     match words[..] {
-        ["file", device, inode, size, modified] => Some(Identity::File {
-            device: device.parse().ok()?,
+        ["file", inode, size, modified] => Some(Identity::File {
             inode: inode.parse().ok()?,
             size_bytes: size.parse().ok()?,
             time_ns: modified.parse().ok()?,
@@ -186,7 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sample() -> Journal {
-        let file = Identity::File { device: 5, inode: 77, size_bytes: 1 << 40, time_ns: -3 };
+        let file = Identity::File { inode: 77, size_bytes: 1 << 40, time_ns: -3 };
         let path = PathBuf::from(OsString::from_vec(b"/dev/my disk%\xff".to_vec()));
         let device = Identity::Device { path, size_bytes: 1 << 41 };
         let done = [0..4096, 8192..1 << 30].into_iter().collect();

@@ -169,18 +169,19 @@ pub(crate) fn ficlone(target: BorrowedFd<'_>, source: BorrowedFd<'_>) -> io::Res
     Ok(())
 }
 
-/// Makes `range` of `target` share the blocks of the same range of `source`; a length of 0 means "to the end".
+/// Makes a range of `target` share the blocks of a range of `source`; a length of 0 means "to the end".
 pub(crate) fn ficlonerange(
     target: BorrowedFd<'_>,
+    target_offset: u64,
     source: BorrowedFd<'_>,
-    offset: u64,
+    source_offset: u64,
     len_bytes: u64,
 ) -> io::Result<()> {
     let mut argument = FileCloneRange {
         src_fd: i64::from(source.as_raw_fd()),
-        src_offset: offset,
+        src_offset: source_offset,
         src_length: len_bytes,
-        dest_offset: offset,
+        dest_offset: target_offset,
     };
     // SAFETY: the kernel reads one file_clone_range.
     unsafe { with_pointer(target, FICLONERANGE, &raw mut argument) }?;

@@ -25,4 +25,4 @@ pub use mounts::{MountEntry, MountTable, Namespace};
 pub use process::{
     available_bytes, flush_filesystem, kill_self, lock_memory, online_cores, raise_stop, umask,
 };
-pub use reflink::{clone_range, clone_whole, match_copy_on_write};
+pub use reflink::{clone_range, clone_range_to, clone_whole, match_copy_on_write};

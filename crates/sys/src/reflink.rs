@@ -20,11 +20,25 @@ pub fn clone_whole(source: impl AsFd, target: impl AsFd) -> io::Result<()> {
 /// Makes `range` of `target` share the blocks of the same range of `source` (FICLONERANGE). Both ends must be
 /// multiples of the filesystem's block, except for an end that is the end of `source`.
 pub fn clone_range(source: impl AsFd, target: impl AsFd, range: Range<u64>) -> io::Result<()> {
+    let start = range.start;
+    clone_range_to(source, range, target, start)
+}
+
+/// Makes `target` share, from `target_offset` on, the blocks of `range` of `source` (FICLONERANGE). Both offsets and
+/// the length must be multiples of the filesystem's block, except for an end that is the end of `source`. Within one
+/// file the ranges must not overlap.
+pub fn clone_range_to(
+    source: impl AsFd,
+    range: Range<u64>,
+    target: impl AsFd,
+    target_offset: u64,
+) -> io::Result<()> {
     // To the kernel a length of 0 is "all the rest".
     if range.is_empty() {
         return Ok(());
     }
-    ioctl::ficlonerange(target.as_fd(), source.as_fd(), range.start, range.end - range.start)
+    let (source, target) = (source.as_fd(), target.as_fd());
+    ioctl::ficlonerange(target, target_offset, source, range.start, range.end - range.start)
 }
 
 /// Lets a new, empty `target` on Btrfs be written in place if `source` is (`chattr +C`, usual for disk images):

@@ -243,6 +243,20 @@ fn a_file_without_a_name_gets_it_in_one_step_or_never() {
 }
 
 #[test]
+fn a_file_without_a_name_gets_it_on_each_filesystem_that_is_flushed_in_its_own_way() {
+    if require(&Needs::root().filesystems(&["xfs", "ext4", "btrfs"])).is_none() {
+        return;
+    }
+    for filesystem in
+        [Filesystem::xfs(320 << 20), Filesystem::ext4(64 << 20), Filesystem::btrfs(128 << 20)]
+    {
+        let folder = filesystem.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        check_unnamed(&folder);
+    }
+}
+
+#[test]
 fn a_link_under_the_name_is_not_followed_out_of_a_directory() {
     let scratch = TempDir::new("media");
     let outside = scratch.join("outside");

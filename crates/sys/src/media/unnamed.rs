@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use rustix::io::Errno;
 
 use super::Directory;
 use super::directory::exists;
+use crate::process::flush_filesystem;
 
 /// A new file in a directory, not yet under its name.
 ///
@@ -31,6 +33,17 @@ pub enum Content {
     Written,
     /// Only blocks of other files were shared with it.
     Shared,
+}
+
+/// What is flushed, and when, so that no name is durable before its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flush {
+    /// The file, behind its name: the journal keeps the order.
+    Behind,
+    /// The file, before its name.
+    File,
+    /// The file and the filesystem that it lies in, before its name.
+    Filesystem,
 }
 
 impl UnnamedFile {
@@ -78,36 +91,51 @@ impl UnnamedFile {
     }
 
     /// Flushes it, gives it its name in one step, and flushes the directory. After a power cut the name stands
-    /// for the old file, or nothing, or all of the new one.
+    /// for the old file, or nothing, or all of the new one, whoever else flushes the directory meanwhile.
     ///
-    /// Content that only shares blocks ([`Content::Shared`]) is in the filesystem's journal before its name is,
-    /// on the filesystems that have reflinks and a journal (XFS, Btrfs): one flush behind both is enough there,
-    /// and half as long as two.
+    /// What is flushed when:
+    /// 1. On XFS, content that only shares blocks ([`Content::Shared`]) is in the journal before its name is: one
+    ///    flush behind both is enough, and half as long as two.
+    /// 2. A file with a temporary name, and any on XFS and ext4, is flushed before it gets its name.
+    /// 3. Elsewhere the whole filesystem is flushed too before the name is given. On Btrfs nothing less makes sure
+    ///    of a file without a name, whose own flush does nothing on many kernels: whoever flushes the directory
+    ///    next would make the new name durable without what it stands for, an empty file after a power cut.
     pub fn publish(self, replace: Replace, content: Content) -> Result<()> {
         let path = self.target_path();
-        let in_order = content == Content::Shared && self.journal_keeps_order();
-        let flush = |file: &File| {
+        let durable = |flushed: io::Result<()>| {
             let shown = path.display().to_string();
-            file.sync_all().map_err(|cause| {
+            flushed.map_err(|cause| {
                 Error::io(format!("cannot make {shown} durable"), cause).at(&shown, None)
             })
         };
-        if !in_order {
-            flush(&self.file)?;
+        let flush = self.flush(content);
+        if flush != Flush::Behind {
+            durable(self.file.sync_all())?;
+        }
+        if flush == Flush::Filesystem {
+            durable(flush_filesystem(&self.file))?;
         }
         let published = self.put_under_name(replace)?;
-        if in_order {
-            flush(&published.file)?;
+        if flush == Flush::Behind {
+            durable(published.file.sync_all())?;
         }
         published.directory.sync()
     }
 
-    /// Whether the filesystem commits changes of its own structure in the order in which they were made.
-    fn journal_keeps_order(&self) -> bool {
+    /// What makes it durable in time. The filesystems that are trusted are named: one that stands on another, as
+    /// overlayfs does, shows its own number and not that of the Btrfs below.
+    fn flush(&self, content: Content) -> Flush {
         const XFS_SUPER_MAGIC: u64 = 0x5846_5342;
-        const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
+        const EXT4_SUPER_MAGIC: u64 = 0xef53;
+        if self.temporary.is_some() {
+            return Flush::File;
+        }
         let kind = rustix::fs::fstatfs(&self.file).map(|status| status.f_type as u64);
-        matches!(kind, Ok(XFS_SUPER_MAGIC | BTRFS_SUPER_MAGIC))
+        match (kind, content) {
+            (Ok(XFS_SUPER_MAGIC), Content::Shared) => Flush::Behind,
+            (Ok(XFS_SUPER_MAGIC | EXT4_SUPER_MAGIC), _) => Flush::File,
+            _ => Flush::Filesystem,
+        }
     }
 
     fn put_under_name(mut self, replace: Replace) -> Result<Self> {
