@@ -19,7 +19,7 @@ pub(crate) enum Verb {
 use Verb::{Bench, Demo, Test};
 
 /// Program, the Debian package that has it, and who needs it.
-const TOOLS: [(&str, &str, &[Verb]); 15] = [
+const TOOLS: [(&str, &str, &[Verb]); 16] = [
     ("losetup", "mount", &[Test, Demo, Bench]),
     ("swapon", "mount", &[Test]),
     ("fsfreeze", "util-linux", &[Test, Demo, Bench]),
@@ -35,6 +35,7 @@ const TOOLS: [(&str, &str, &[Verb]); 15] = [
     ("qemu-img", "qemu-utils", &[Test, Bench]),
     ("ddrescuelog", "gddrescue", &[Test]),
     ("cmp", "diffutils", &[Test, Bench]),
+    ("casync", "casync", &[Test, Bench]),
 ];
 
 /// Installs what `verb` needs and the machine lacks. What cannot be installed is named; tests that need it skip.

@@ -1,6 +1,9 @@
 //! The digests that name chunks: SHA-512/256 and SHA-256.
 
-use sha2::Digest as _;
+use crate::Kernel;
+use crate::block::Stream;
+use crate::sha256::{self, Sha256};
+use crate::sha512::{self, Sha512};
 
 /// Length of a digest in bytes, the same for each [`Algorithm`].
 pub const DIGEST_BYTES: usize = 32;
@@ -36,32 +39,41 @@ impl Algorithm {
 pub struct Hasher(State);
 
 enum State {
-    Sha512_256(sha2::Sha512_256),
-    Sha256(sha2::Sha256),
+    Sha512_256(Stream<Sha512>),
+    Sha256(Stream<Sha256>),
 }
 
 impl Hasher {
     /// Nothing hashed yet.
     pub fn new(algorithm: Algorithm) -> Self {
+        Self::with_kernel(algorithm, Kernel::best())
+    }
+
+    /// Nothing hashed yet, by that kernel, for tests and measurements.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel is not one of [`Kernel::available`].
+    pub fn with_kernel(algorithm: Algorithm, kernel: Kernel) -> Self {
         Hasher(match algorithm {
-            Algorithm::Sha512_256 => State::Sha512_256(sha2::Sha512_256::new()),
-            Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha512_256 => State::Sha512_256(Stream::new(kernel, sha512::INITIAL)),
+            Algorithm::Sha256 => State::Sha256(Stream::new(kernel, sha256::INITIAL)),
         })
     }
 
     /// Adds `bytes` behind those before.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
-            State::Sha512_256(state) => state.update(bytes),
-            State::Sha256(state) => state.update(bytes),
+            State::Sha512_256(stream) => stream.update(bytes),
+            State::Sha256(stream) => stream.update(bytes),
         }
     }
 
     /// The digest of all bytes that were added.
     pub fn finish(self) -> [u8; DIGEST_BYTES] {
         match self.0 {
-            State::Sha512_256(state) => state.finalize().into(),
-            State::Sha256(state) => state.finalize().into(),
+            State::Sha512_256(stream) => sha512::digest(&stream.finish()),
+            State::Sha256(stream) => sha256::digest(&stream.finish()),
         }
     }
 }

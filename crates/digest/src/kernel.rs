@@ -32,6 +32,17 @@ impl Kernel {
         Self::all().into_iter().filter(|kernel| *kernel <= best).collect()
     }
 
+    /// Panics if this processor does not have it. What follows may use its instructions.
+    pub(crate) fn require(self) {
+        let best = Self::of_processor();
+        assert!(
+            self <= best,
+            "kernel {} was asked for, but this processor has no better one than {}",
+            self.name(),
+            best.name()
+        );
+    }
+
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {

@@ -3,9 +3,18 @@
 #![allow(unsafe_code)]
 
 mod algorithm;
+pub mod blake2b;
+pub mod blake3;
+mod block;
 mod kernel;
 mod lanes;
+mod queue;
 pub mod rolling;
+mod rounds;
+mod sha256;
+mod sha512;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 mod zero;
 
 pub use algorithm::{Algorithm, DIGEST_BYTES, Hasher};

@@ -5,16 +5,30 @@
 //! a daemon) listens to the [`Task`] and shows the report in its own form.
 
 mod folders;
+mod indexes;
 mod journal;
 pub mod location;
 pub mod mapfile;
+mod matching;
 pub mod ops;
 mod pipeline;
 mod publish;
 mod reflink;
 pub mod registry;
 mod steps;
+pub mod stores;
+mod target;
 
+/// The words of chunking that a face needs to speak with an operation.
+pub mod chunking {
+    pub use chunks::chunker::Rule;
+    pub use chunks::index::Span;
+    pub use chunks::ingest::{Existing, Totals};
+    pub use chunks::store::{DEFAULT_LEVEL, Form, Stored};
+    pub use chunks::{Algorithm, ChunkId, ChunkSizes};
+}
+
+pub use indexes::Lenience;
 pub use pipeline::Threads;
 pub use reflink::Reflink;
 pub use steps::Steps;

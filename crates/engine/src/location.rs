@@ -19,13 +19,18 @@ pub struct Location {
 pub enum Format {
     /// The bytes of a file or device as they are.
     Raw,
+    /// A chunk index of casync; the bytes come from chunk stores.
+    Index,
 }
 
 impl Format {
-    /// Its name: prefix, folder in `formats`, page in `docs/formats`.
+    const ALL: [Format; 2] = [Format::Raw, Format::Index];
+
+    /// Its name: prefix, page in `docs/formats`.
     pub fn name(self) -> &'static str {
         match self {
             Format::Raw => "raw",
+            Format::Index => "index",
         }
     }
 }
@@ -33,8 +38,7 @@ impl Format {
 impl Location {
     /// Reads `FORMAT:PATH` or `PATH`. A path that begins like a prefix is written `./raw:…`.
     pub fn parse(text: &OsStr) -> Self {
-        {
-            let format = Format::Raw;
+        for format in Format::ALL {
             let prefix = format!("{}:", format.name());
             if let Some(path) = text.as_bytes().strip_prefix(prefix.as_bytes()) {
                 return Location { format: Some(format), path: OsStr::from_bytes(path).into() };
@@ -78,5 +82,7 @@ mod tests {
             assert_eq!(location(path), Location { format: None, path: path.into() });
         }
         assert_eq!(location("raw:x").to_string(), "raw:x");
+        assert_eq!(location("index:a/b.caibx").format, Some(Format::Index));
+        assert_eq!(location("index:x").to_string(), "index:x");
     }
 }

@@ -24,7 +24,7 @@ pub enum Threads {
 
 impl Threads {
     /// The number. Asks the system, which an operation without threads need not wait for.
-    fn count(self) -> usize {
+    pub(crate) fn count(self) -> usize {
         match self {
             Threads::Automatic => sys::online_cores().clamp(2, 16),
             Threads::Exactly(count) => count.get(),
@@ -43,6 +43,19 @@ pub(crate) fn for_each_piece<P: Send>(
     supply: impl Iterator<Item = Result<P>> + Send,
     work: impl Fn(P, &mut AlignedBuf) -> Result<()> + Sync,
     tick_every: Duration,
+    tick: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    for_each_piece_with(threads, task, supply, AlignedBuf::default, work, tick_every, tick)
+}
+
+/// The same with tools that each thread makes for itself by `tools`, and keeps from piece to piece.
+pub(crate) fn for_each_piece_with<P: Send, T>(
+    threads: Threads,
+    task: &Task,
+    supply: impl Iterator<Item = Result<P>> + Send,
+    tools: impl Fn() -> T + Sync,
+    work: impl Fn(P, &mut T) -> Result<()> + Sync,
+    tick_every: Duration,
     mut tick: impl FnMut() -> Result<()>,
 ) -> Result<()> {
     let supply = Mutex::new(supply);
@@ -55,17 +68,17 @@ pub(crate) fn for_each_piece<P: Send>(
     let (ended, all_ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         for _ in 0..threads.count() {
-            let (supply, work, fail, stop) = (&supply, &work, &fail, &stop);
+            let (supply, tools, work, fail, stop) = (&supply, &tools, &work, &fail, &stop);
             let ended = ended.clone();
             scope.spawn(move || {
-                let mut buf = AlignedBuf::default();
+                let mut tools = tools();
                 while !stop.load(Ordering::Relaxed) {
                     if let Err(error) = task.checkpoint() {
                         fail(error);
                         break;
                     }
                     let Some(piece) = lock(supply).next() else { break };
-                    if let Err(error) = piece.and_then(|piece| work(piece, &mut buf)) {
+                    if let Err(error) = piece.and_then(|piece| work(piece, &mut tools)) {
                         fail(error);
                         break;
                     }

@@ -3,14 +3,18 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use chunks::index::Flags;
+use chunks::{Algorithm, ChunkSizes, IndexImage};
 use formats::probe;
 use formats::raw::RawImage;
 use image::layers::Checked;
-use image::{Error, ErrorKind, Image, Medium, Result};
+use image::{Error, ErrorKind, Image, Medium, Result, Task};
 use sys::{Access, DeviceMedium, FileMedium};
 
 use crate::location::{Format, Location};
+use crate::stores::{self, Stores};
 
 /// An image that is open for reading.
 pub struct Source {
@@ -18,6 +22,8 @@ pub struct Source {
     pub image: Box<dyn Image>,
     /// What it is.
     pub facts: Facts,
+    /// The same image, if it is an index: what it names, where the chunks come from.
+    pub index: Option<Arc<IndexImage>>,
 }
 
 /// What an image is, for people and for decisions.
@@ -39,8 +45,23 @@ pub struct Facts {
     pub sector_size_bytes: Option<u32>,
     /// The format of others that its first bytes look like, although it is read as raw.
     pub looks_like: Option<&'static str>,
+    /// What an index says about itself.
+    pub index: Option<IndexFacts>,
     /// What tells it from any other, and from itself once it was changed.
     pub identity: Identity,
+}
+
+/// What an index says, and what is known of its stores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexFacts {
+    /// How many chunks it names, each as often as it stands there.
+    pub chunks: u64,
+    /// The sizes that they were cut with.
+    pub sizes: ChunkSizes,
+    /// The digest that names them.
+    pub algorithm: Algorithm,
+    /// The stores that are asked for chunks, the cache among them; none if none was found.
+    pub stores: Vec<String>,
 }
 
 /// What the bytes lie on.
@@ -55,11 +76,10 @@ pub enum MediumKind {
 /// What identifies a medium, as far as the system can tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// A file changes its time when it is written.
+    /// A file changes its time when it is written. The number of its filesystem's device is no part of it: the
+    /// next mount may get another, and gets one after a power cut where disks come up in another order.
     File {
-        /// Number of its filesystem's device.
-        device: u64,
-        /// Its number there.
+        /// Its number in its filesystem.
         inode: u64,
         /// Its size in bytes.
         size_bytes: u64,
@@ -97,18 +117,60 @@ impl MediumKind {
     }
 }
 
-/// Opens the image at `location` for reading. A device is raw; so is a file, unless its prefix says otherwise.
+impl Source {
+    /// Tells what went other than wished with the stores since it was last told, and makes the cache durable.
+    pub fn tell_of_stores(&self, task: &Task) {
+        tell_of_stores(self.index.as_deref(), task);
+    }
+}
+
+/// The same for an index that was taken out of its [`Source`].
+pub(crate) fn tell_of_stores(index: Option<&IndexImage>, task: &Task) {
+    if let Some(index) = index {
+        index.chain().flush_cache();
+        index.chain().take_warnings().iter().for_each(|warning| task.warn(warning));
+    }
+}
+
+impl Facts {
+    /// Whether the bytes of its file are those of the image, so that the two may share blocks.
+    pub(crate) fn is_plain_file(&self) -> bool {
+        self.medium == MediumKind::File && self.format == Format::Raw
+    }
+}
+
+/// Opens the image at `location` for reading; the chunks of an index come from its default store.
 ///
 /// # Errors
 ///
-/// `NotFound`, `Denied`; `Invalid` if it can hold no image (a folder, a pipe).
+/// As [`open_source_over`].
 pub fn open_source(location: &Location) -> Result<Source> {
-    open(location, Reading::Cached)
+    open_source_over(location, &Stores::default())
+}
+
+/// Opens the image at `location` for reading. A device is raw; so is a file, unless its prefix says otherwise, or
+/// it is an index ([`is_index`]), whose chunks come from `stores`.
+///
+/// # Errors
+///
+/// `NotFound`, also if there is no store for an index; `Denied`; `Invalid` if it can hold no image (a folder, a
+/// pipe); `Damaged` for an index with anything wrong; `Unsupported` for stores that cannot be opened.
+pub fn open_source_over(location: &Location, stores: &Stores) -> Result<Source> {
+    let source = open_to_look(location, stores)?;
+    match &source.index {
+        Some(index) if index.chain().is_empty() => Err(stores::no_store(location.path())),
+        _ => Ok(source),
+    }
+}
+
+/// The same for whoever wants to know what it is: an index needs no store then, and nothing of it can be read.
+pub(crate) fn open_to_look(location: &Location, stores: &Stores) -> Result<Source> {
+    open(location, Reading::Cached, stores)
 }
 
 /// Opens it for reading what stands on the disk, past the page cache where that is possible.
 pub(crate) fn open_readback(location: &Location) -> Result<Source> {
-    open(location, Reading::PastCache)
+    open(location, Reading::PastCache, &Stores::default())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,28 +179,91 @@ enum Reading {
     PastCache,
 }
 
-fn open(location: &Location, reading: Reading) -> Result<Source> {
+fn open(location: &Location, reading: Reading, stores: &Stores) -> Result<Source> {
     let path = location.path();
     let metadata = look(path)?;
     let medium = medium_kind(path, &metadata)?;
     match medium {
         MediumKind::File => {
             let mut file = FileMedium::open(path, Access::Read)?;
+            if is_index(location, &file)? {
+                return open_index(location, file, &metadata, stores);
+            }
             if reading == Reading::PastCache {
                 file = file.bypassing_cache();
             } else {
                 file.expect_sequential();
             }
             let facts = facts(location, &metadata, medium, &file, None)?;
-            Ok(Source { image: Box::new(Checked::new(RawImage::open(file)?)), facts })
+            let image = Box::new(Checked::new(RawImage::open(file)?));
+            Ok(Source { image, facts, index: None })
         }
         MediumKind::Device => {
+            if location.format == Some(Format::Index) {
+                let name = path.display().to_string();
+                let sentence = format!("{name} is a device, and an index is a file");
+                return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
+            }
             let device = DeviceMedium::open(path, Access::Read)?;
             let sector = device.logical_sector_bytes();
             let facts = facts(location, &metadata, medium, &device, Some(sector))?;
-            Ok(Source { image: Box::new(Checked::new(RawImage::open(device)?)), facts })
+            let image = Box::new(Checked::new(RawImage::open(device)?));
+            Ok(Source { image, facts, index: None })
         }
     }
+}
+
+/// Whether a file is taken as an index: its prefix says so, or it begins like one and cannot be meant as a disk.
+///
+/// Whoever writes to a disk decides what its first bytes are, and an index can be made to show any chunk of a
+/// store. So the beginning alone is not enough: the name has to end in `.caibx` or `.caidx`, or the length has to
+/// be one that no disk has, no multiple of 512 bytes. Of 64 indexes with other names, one is not recognised, and
+/// said to look like one.
+fn is_index(location: &Location, file: &FileMedium) -> Result<bool> {
+    if let Some(format) = location.format {
+        return Ok(format == Format::Index);
+    }
+    let len = file.len()?;
+    let mut head = [0; chunks::index::MARK_BYTES];
+    if len < head.len() as u64 {
+        return Ok(false);
+    }
+    file.read_at(&mut head, 0)?;
+    let named = location.path().extension().is_some_and(|end| end == "caibx" || end == "caidx");
+    Ok(chunks::index::looks_like_index(&head) && (named || !len.is_multiple_of(512)))
+}
+
+fn open_index(
+    location: &Location,
+    file: FileMedium,
+    metadata: &Metadata,
+    stores: &Stores,
+) -> Result<Source> {
+    let path = location.path();
+    let index = chunks::index::Index::open(file, Flags::Known)?;
+    let (algorithm, sizes) = (index.algorithm(), index.sizes());
+    let chain = stores::open_chain(stores, path, algorithm, true)?;
+    let chain = chain.unwrap_or_else(|| chunks::store::Chain::new(Vec::new(), None, algorithm));
+    let facts = Facts {
+        path: path.to_owned(),
+        format: Format::Index,
+        medium: MediumKind::File,
+        size_bytes: index.size_bytes(),
+        allocated_bytes: metadata.blocks() * 512,
+        block_size_bytes: 4096,
+        sector_size_bytes: None,
+        looks_like: None,
+        index: Some(IndexFacts {
+            chunks: index.count(),
+            sizes,
+            algorithm,
+            stores: chain.counts().into_iter().map(|place| place.name).collect(),
+        }),
+        identity: Identity::of_file(metadata),
+    };
+    let index = Arc::new(IndexImage::new(index, Arc::new(chain)));
+    let image = Box::new(Checked::new(Arc::clone(&index)));
+    Ok(Source { image, facts, index: Some(index) })
 }
 
 /// The metadata of `path`, links followed.
@@ -156,6 +281,13 @@ pub(crate) fn medium_kind(path: &Path, metadata: &Metadata) -> Result<MediumKind
         let what = if metadata.is_dir() { "a folder" } else { "neither a file nor a block device" };
         Error::new(ErrorKind::Invalid, format!("{name} is {what} and can hold no image"))
             .at(name, None)
+    })
+}
+
+/// Whether `metadata` is that of the file at `path`.
+pub(crate) fn is_same_file(path: &Path, metadata: &Metadata) -> bool {
+    fs::metadata(path).is_ok_and(|of_path| {
+        (of_path.dev(), of_path.ino()) == (metadata.dev(), metadata.ino())
     })
 }
 
@@ -192,6 +324,7 @@ fn facts(
         block_size_bytes: medium.block_size_bytes(),
         sector_size_bytes,
         looks_like,
+        index: None,
         identity,
     })
 }
@@ -200,11 +333,28 @@ impl Identity {
     /// That of a regular file.
     pub(crate) fn of_file(metadata: &Metadata) -> Self {
         Identity::File {
-            device: metadata.dev(),
             inode: metadata.ino(),
             size_bytes: metadata.len(),
             time_ns: i128::from(metadata.mtime()) * 1_000_000_000
                 + i128::from(metadata.mtime_nsec()),
         }
+    }
+}
+
+impl Facts {
+    /// A file that was written or cut while it was read is no image of any one moment. Devices do not tell.
+    pub(crate) fn refuse_changed(&self, while_it_was: &str) -> Result<()> {
+        let path = &self.path;
+        if self.medium == MediumKind::Device {
+            return Ok(());
+        }
+        if Identity::of_file(&look(path)?) == self.identity {
+            return Ok(());
+        }
+        let name = path.display().to_string();
+        let sentence = format!(
+            "{name} was written to while it was {while_it_was} (stop what writes to it, or use `blockprint clone`)"
+        );
+        Err(Error::new(ErrorKind::Changed, sentence).at(name, None))
     }
 }

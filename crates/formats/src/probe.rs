@@ -19,7 +19,7 @@ pub struct ForeignFormat {
 ///
 /// Sources: QEMU `docs/interop/{qcow2,qed_spec}.txt`; VMware Virtual Disk Format 1.1; MS-VHDX 3.1; VHD
 /// specification 1.0 (the copy of the footer at the front of a dynamic disk); VirtualBox VDICore.h; RFC 1952,
-/// RFC 8878, the .xz and bzip2 file formats.
+/// RFC 8878, the .xz and bzip2 file formats; casync 2.
 const FOREIGN: &[ForeignFormat] = &[
     ForeignFormat { name: "qcow2", offset: 0, magic: b"QFI\xfb" },
     ForeignFormat { name: "QED", offset: 0, magic: b"QED\0" },
@@ -28,6 +28,11 @@ const FOREIGN: &[ForeignFormat] = &[
     ForeignFormat { name: "VHDX", offset: 0, magic: b"vhdxfile" },
     ForeignFormat { name: "VHD", offset: 0, magic: b"conectix" },
     ForeignFormat { name: "VDI", offset: 0x40, magic: b"\x7f\x10\xda\xbe" },
+    ForeignFormat {
+        name: "casync index",
+        offset: 0,
+        magic: b"\x30\0\0\0\0\0\0\0\xf9\x9f\x12\x7b\x9c\x4d\x82\x96",
+    },
     ForeignFormat { name: "gzip", offset: 0, magic: b"\x1f\x8b\x08" },
     ForeignFormat { name: "zstd", offset: 0, magic: b"\x28\xb5\x2f\xfd" },
     ForeignFormat { name: "xz", offset: 0, magic: b"\xfd7zXZ\0" },

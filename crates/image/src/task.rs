@@ -41,6 +41,8 @@ pub enum Phase {
     Chunk,
     /// Putting an image together from chunks.
     Extract,
+    /// Removing what nobody needs.
+    Prune,
 }
 
 /// Hears what happens, from any thread; must be quick.
@@ -157,6 +159,7 @@ impl Phase {
             Phase::Clone => "clone",
             Phase::Chunk => "chunk",
             Phase::Extract => "extract",
+            Phase::Prune => "prune",
         }
     }
 }

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
+use super::StoresArgs;
+
 /// Compare two images or devices
 ///
 /// Exits with 0 if they are equal and 1 if not. Holes on both sides are equal without being read, and a hole
@@ -13,9 +15,10 @@ use clap::Args;
 Examples:
   blockprint compare disk.img /dev/sdc              is the disk what the image is?
   blockprint compare --first old.img new.img        stop at the first difference
-  blockprint compare --json a.img b.img             all differing ranges, for programs")]
+  blockprint compare --json a.img b.img             all differing ranges, for programs
+  blockprint compare disk.caibx disk.img -s store   a chunk index and its store")]
 pub(crate) struct CompareArgs {
-    /// An image file or block device
+    /// An image file, block device or chunk index
     pub(crate) a: OsString,
     /// Another
     pub(crate) b: OsString,
@@ -25,4 +28,6 @@ pub(crate) struct CompareArgs {
     /// List at most N differing ranges
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) list: usize,
+    #[command(flatten)]
+    pub(crate) stores: StoresArgs,
 }

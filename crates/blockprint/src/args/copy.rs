@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::ReflinkArg;
+use super::{ReflinkArg, StoresArgs};
 
 /// Copy an image or device onto another: sparse, verified, resumable
 ///
@@ -24,12 +24,16 @@ Examples:
   blockprint copy --resume disk.img /dev/sdc        go on after an interruption
   blockprint copy --on-read-error zero /dev/sdb b.img   save what can be read of a failing disk;
                                                     b.img.map tells the rest to ddrescue
-  blockprint copy --limit 50M --progress plain /dev/vg/root /backup/")]
+  blockprint copy --limit 50M --progress plain /dev/vg/root /backup/
+  blockprint copy disk.caibx /dev/sdc -s store      write what a chunk index names")]
 pub(crate) struct CopyArgs {
-    /// The image file or block device to read; `raw:PATH` takes a file as it is, whatever it looks like
+    /// The image file, block device or chunk index to read; `raw:PATH` takes a file as it is, whatever it looks
+    /// like, `index:PATH` takes it as an index
     pub(crate) source: OsString,
     /// The file or block device to write; in a folder, the source's name
     pub(crate) target: OsString,
+    #[command(flatten)]
+    pub(crate) stores: StoresArgs,
     /// Whether a file shares the blocks of a source on the same filesystem instead of writing them again
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub(crate) reflink: ReflinkArg,

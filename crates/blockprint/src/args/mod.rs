@@ -1,10 +1,15 @@
 //! What is typed: the commands, their options and their help. Manual pages and completions are made from this.
 
+mod cat;
 mod clone;
 mod compare;
 mod copy;
 mod generate;
+mod index;
 mod info;
+mod make;
+mod store;
+mod stores;
 mod units;
 
 use std::num::NonZero;
@@ -12,11 +17,16 @@ use std::num::NonZero;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Threads;
 
+pub(crate) use cat::CatArgs;
 pub(crate) use clone::{CloneArgs, ReflinkArg};
 pub(crate) use compare::CompareArgs;
 pub(crate) use copy::{CopyArgs, OnReadErrorArg};
 pub(crate) use generate::{CompletionsArgs, ManArgs};
+pub(crate) use index::{IndexArgs, IndexCommand};
 pub(crate) use info::InfoArgs;
+pub(crate) use make::MakeArgs;
+pub(crate) use stores::StoresArgs;
+pub(crate) use store::{StoreArgs, StoreCommand, StoreCopyArgs, StorePruneArgs};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -46,6 +56,10 @@ pub(crate) enum Command {
     Copy(CopyArgs),
     Compare(CompareArgs),
     Clone(CloneArgs),
+    Cat(CatArgs),
+    Make(MakeArgs),
+    Index(IndexArgs),
+    Store(StoreArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -67,7 +81,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
     pub(crate) color: ColorArg,
     /// How many threads work [default: one for each processor, at least 2]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(short = 'n', long, global = true, value_name = "N")]
     pub(crate) threads: Option<NonZero<usize>>,
     /// Read at most RATE bytes a second: 500K, 20M, 1G (powers of 1024), 20MB (powers of 1000)
     #[arg(long, global = true, value_name = "RATE", value_parser = units::bytes)]

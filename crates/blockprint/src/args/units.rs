@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use engine::chunking::ChunkSizes;
+
 /// Reads `4096`, `64K`, `1.5G`, `20MiB` (powers of 1024) or `20MB` (powers of 1000), as GNU tools do.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
@@ -30,6 +32,11 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Reads an offset or a length: as [`bytes`], but 0 is one too, and a bare number is exact.
+pub(super) fn offset(text: &str) -> Result<u64, String> {
+    text.trim().parse().or_else(|_| bytes(text))
+}
+
 /// Reads `5s`, `500ms`, `2m`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
@@ -47,6 +54,35 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     } else {
         Err(format!("`{text}` is not between 1ms and 1 hour"))
     }
+}
+
+/// Reads `30s`, `10m`, `2h`, `7d`; a bare number is seconds, and 0 is permitted.
+pub(super) fn age(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let factor = match unit {
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return Err(format!("`{unit}` is no unit of time (s, m, h, d)")),
+    };
+    let value: f64 = number.parse().map_err(|_| format!("`{text}` is no time"))?;
+    Duration::try_from_secs_f64(value * factor).map_err(|_| format!("`{text}` is out of range"))
+}
+
+/// Reads `16:64:256`, in KiB as desync does, or each size with a unit of its own: `16K:64K:256K`, `1M:4M:16M`.
+pub(super) fn chunk_sizes(text: &str) -> Result<ChunkSizes, String> {
+    let sizes: Vec<&str> = text.split(':').collect();
+    let [min, avg, max] = sizes[..] else {
+        return Err(format!("`{text}` is not MIN:AVG:MAX"));
+    };
+    let size = |text: &str| match text.parse::<u64>() {
+        Ok(kib) => kib.checked_mul(1024).ok_or_else(|| format!("`{text}` is out of range")),
+        Err(_) => bytes(text),
+    };
+    ChunkSizes::new(size(min)?, size(avg)?, size(max)?)
+        .and_then(ChunkSizes::for_cutting)
+        .map_err(|error| error.to_string())
 }
 
 /// Cuts a number from its unit.
@@ -75,6 +111,37 @@ mod tests {
         }
         for text in ["", "x", "1X", "0", "-1", "1e3", "9999999P", "1é", "1KiBs"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_of_chunks_are_kibibytes_or_have_units() {
+        assert_eq!(chunk_sizes("16:64:256"), Ok(ChunkSizes::default()));
+        assert_eq!(chunk_sizes("16K:64KiB:256K"), Ok(ChunkSizes::default()));
+        assert_eq!(chunk_sizes("100B:200B:300B").unwrap().max(), 300);
+        for text in
+            ["", "64", "1:2", "64:16:256", "0:1:2", "1B:2B:3B", "1:2:3:4", "1M:4M:1G", "a:b:c"]
+        {
+            assert!(chunk_sizes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ages_may_be_nothing_or_days() {
+        assert_eq!(age("0"), Ok(Duration::ZERO));
+        assert_eq!(age("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        for text in ["", "-1", "2w", "1e99d"] {
+            assert!(age(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn offsets_may_be_nothing_and_are_exact() {
+        for (text, expected) in [("0", 0), ("9007199254740993", 9_007_199_254_740_993), ("1M", 1 << 20)] {
+            assert_eq!(offset(text), Ok(expected));
+        }
+        for text in ["-1", "", "K", "99999999999999999999"] {
+            assert!(offset(text).is_err(), "{text}");
         }
     }
 

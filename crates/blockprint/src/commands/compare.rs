@@ -13,6 +13,7 @@ pub(super) fn run(args: CompareArgs, common: &Common, face: &Face) -> Result<Exi
     let request = CompareRequest {
         a: args.a.into(),
         b: args.b.into(),
+        stores: args.stores.into(),
         first: args.first,
         limit_bytes_per_s: common.limit,
         threads: common.threads(),

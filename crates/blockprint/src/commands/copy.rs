@@ -12,6 +12,7 @@ use crate::{debug, exit};
 pub(super) fn run(args: CopyArgs, common: &Common, face: &Face) -> Result<ExitCode> {
     let request = CopyRequest {
         source: args.source.into(),
+        stores: args.stores.into(),
         target: args.target.into(),
         force: args.force,
         in_place: args.in_place,

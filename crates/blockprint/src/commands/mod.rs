@@ -1,10 +1,14 @@
 //! From arguments to a request, from a report to an exit code: one file for each command.
 
+mod cat;
 mod clone;
 mod compare;
 mod copy;
 mod generate;
+mod index;
 mod info;
+mod make;
+mod store;
 
 use std::process::ExitCode;
 
@@ -24,6 +28,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Copy(args) => copy::run(args, &common, &face),
         Command::Compare(args) => compare::run(args, &common, &face),
         Command::Clone(args) => clone::run(args, &common, &face),
+        Command::Cat(args) => cat::run(args, &common, &face),
+        Command::Make(args) => make::run(args, &common, &face),
+        Command::Index(args) => index::run(args, &face),
+        Command::Store(args) => store::run(args, &common, &face),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
     };

@@ -1,8 +1,14 @@
 //! Events and results as JSON objects. The names here are a promise to programs; the engine's types are not.
 
+mod cat;
+mod index;
+mod make;
+mod store;
+
 use std::path::Path;
 use std::time::Duration;
 
+use engine::chunking::ChunkSizes;
 use engine::ops::clone::{ClonePlan, CloneReport, Method};
 use engine::ops::compare::CompareReport;
 use engine::ops::copy::{CopyPlan, CopyReport, TargetKind};
@@ -12,6 +18,11 @@ use engine::{Error, Extent, Holders, HoldingKind, Namespace, RangeSet};
 use serde_json::{Value, json};
 
 use super::meter::Reading;
+
+pub(crate) use cat::cat;
+pub(crate) use index::{chunk, diff, index};
+pub(crate) use make::make;
+pub(crate) use store::{prune, prune_plan, store, store_copy, store_verify, stored};
 
 /// Something said on the way.
 pub(super) fn message(event: &str, sentence: &str) -> Value {
@@ -164,6 +175,7 @@ pub(crate) fn info(report: &InfoReport) -> Value {
         "block_size_bytes": report.facts.block_size_bytes,
         "sector_size_bytes": report.facts.sector_size_bytes,
         "looks_like": report.facts.looks_like,
+        "index": cat::index(report),
         "extents": {
             "data": count(report.summary.data),
             "zero": count(report.summary.zero),
@@ -249,4 +261,8 @@ fn path(path: &Path) -> String {
 /// Milliseconds, to the microsecond.
 fn ms(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
+}
+
+fn sizes(sizes: ChunkSizes) -> Value {
+    json!({ "min_bytes": sizes.min(), "avg_bytes": sizes.avg(), "max_bytes": sizes.max() })
 }

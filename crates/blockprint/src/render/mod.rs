@@ -1,5 +1,6 @@
 //! The two faces of the program: text for people, JSON lines for programs, over the same events.
 
+mod items;
 pub(crate) mod json;
 mod meter;
 mod progress;
@@ -12,6 +13,7 @@ use engine::{Error, Listener, Phase, Result, Task};
 
 use crate::args::{ColorArg, Common, ProgressArg};
 use crate::signals;
+use items::Items;
 use progress::{Progress, Show};
 
 /// How the program speaks.
@@ -79,6 +81,11 @@ impl Face {
                 say(&text);
             }
         }
+    }
+
+    /// A long list on standard output.
+    pub(crate) fn items(&self) -> Items {
+        Items::new(self.json)
     }
 
     /// Shows an error: once, in one line.

@@ -1,5 +1,10 @@
 //! Results as lines of text for people.
 
+mod cat;
+mod index;
+mod make;
+mod store;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -8,6 +13,11 @@ use engine::ops::compare::CompareReport;
 use engine::ops::copy::{CopyPlan, CopyReport, TargetKind};
 use engine::ops::info::{Count, InfoReport};
 use engine::{Bytes, RangeSet};
+
+pub(crate) use cat::cat;
+pub(crate) use index::{diff, index};
+pub(crate) use make::make;
+pub(crate) use store::{prune, prune_plan, store, store_copy, store_verify};
 
 /// What a copy would do.
 pub(crate) fn copy_plan(plan: &CopyPlan) -> String {
@@ -160,6 +170,7 @@ pub(crate) fn info(report: &InfoReport) -> String {
     if let Some(sector) = facts.sector_size_bytes {
         rows.push(("sector size", Bytes(u64::from(sector)).to_string()));
     }
+    rows.extend(cat::index_rows(report));
     rows.push(("data", count(report.summary.data)));
     rows.push(("zero", count(report.summary.zero)));
     rows.push(("unspecified", count(report.summary.unspecified)));

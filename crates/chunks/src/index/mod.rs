@@ -14,6 +14,17 @@ use digest::Algorithm;
 
 use crate::{ChunkId, ChunkSizes};
 
+/// How many first bytes of a file tell whether it looks like an index.
+pub const MARK_BYTES: usize = 16;
+
+/// Whether a file that begins with `head` looks like an index. A disk may begin so, too: whoever writes to it
+/// decides that.
+pub fn looks_like_index(head: &[u8]) -> bool {
+    head.len() >= MARK_BYTES
+        && layout::word(head, 0) == layout::INDEX_BYTES
+        && layout::word(head, 8) == layout::INDEX_TYPE
+}
+
 /// What stands in front of the items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {

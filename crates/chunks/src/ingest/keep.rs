@@ -1,15 +1,14 @@
 //! What becomes of a chunk once its name is known: nothing, or a place in a store.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use digest::{Algorithm, Message};
 use image::Result;
 
 use super::Pieces;
 use crate::ChunkId;
-use crate::store::{Length, Packer, Unpacker, WriteStore};
+use crate::store::{Length, Packer, ReadStore, Unpacker, WriteStore};
 
 /// Takes the chunks of an image, from many threads, in no particular order.
 pub trait Keep: Sync {
@@ -58,13 +57,8 @@ pub struct Kept<'a> {
     algorithm: Algorithm,
     level: i32,
     existing: Existing,
-    seen: Mutex<HashSet<ChunkId>>,
-    new_chunks: AtomicU64,
-    new_bytes: AtomicU64,
-    packed_bytes: AtomicU64,
-    reused_chunks: AtomicU64,
-    reused_bytes: AtomicU64,
-    repaired_chunks: AtomicU64,
+    seen: Seen,
+    totals: Mutex<Totals>,
 }
 
 /// Names that are remembered, so that a chunk that comes often is looked for once. When there are more, they are
@@ -102,40 +96,12 @@ impl<'a> Kept<'a> {
         level: i32,
         existing: Existing,
     ) -> Self {
-        Kept {
-            store,
-            algorithm,
-            level,
-            existing,
-            seen: Mutex::default(),
-            new_chunks: AtomicU64::new(0),
-            new_bytes: AtomicU64::new(0),
-            packed_bytes: AtomicU64::new(0),
-            reused_chunks: AtomicU64::new(0),
-            reused_bytes: AtomicU64::new(0),
-            repaired_chunks: AtomicU64::new(0),
-        }
+        Kept { store, algorithm, level, existing, seen: Seen::default(), totals: Mutex::default() }
     }
 
     /// What was kept so far.
     pub fn totals(&self) -> Totals {
-        Totals {
-            new_chunks: self.new_chunks.load(Ordering::Relaxed),
-            new_bytes: self.new_bytes.load(Ordering::Relaxed),
-            packed_bytes: self.packed_bytes.load(Ordering::Relaxed),
-            reused_chunks: self.reused_chunks.load(Ordering::Relaxed),
-            reused_bytes: self.reused_bytes.load(Ordering::Relaxed),
-            repaired_chunks: self.repaired_chunks.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Whether it is the first time that this chunk comes, as far as that is remembered.
-    fn is_first(&self, id: &ChunkId) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= SEEN_LIMIT {
-            seen.clear();
-        }
-        seen.insert(*id)
+        *lock(&self.totals)
     }
 
     /// Whether the store's chunk is what its name says.
@@ -159,7 +125,7 @@ impl Keep for Kept<'_> {
     }
 
     fn chunk(&self, keeper: &mut Keeper, id: &ChunkId, pieces: &Pieces) -> Result<()> {
-        if !self.is_first(id) {
+        if !self.seen.is_first(id) {
             return Ok(());
         }
         let len_bytes = len_of(pieces);
@@ -168,20 +134,90 @@ impl Keep for Kept<'_> {
             if self.existing == Existing::Trusted
                 || self.is_good(&mut keeper.unpacker, id, len_bytes)
             {
-                self.reused_chunks.fetch_add(1, Ordering::Relaxed);
-                self.reused_bytes.fetch_add(len_bytes, Ordering::Relaxed);
+                lock(&self.totals).reused(len_bytes);
                 return Ok(());
             }
             replace = true;
-            self.repaired_chunks.fetch_add(1, Ordering::Relaxed);
+            lock(&self.totals).repaired_chunks += 1;
         }
         let sealed = keeper.packer.seal(id, pieces)?;
         self.store.put(&sealed, replace)?;
-        self.new_chunks.fetch_add(1, Ordering::Relaxed);
-        self.new_bytes.fetch_add(len_bytes, Ordering::Relaxed);
-        self.packed_bytes.fetch_add(sealed.bytes().len() as u64, Ordering::Relaxed);
+        lock(&self.totals).put(len_bytes, sealed.bytes().len() as u64);
         Ok(())
     }
+}
+
+/// Keeps nothing, but counts what would be new in a store.
+pub struct Wondered<'a> {
+    store: Option<&'a dyn ReadStore>,
+    seen: Seen,
+    totals: Mutex<Totals>,
+}
+
+impl<'a> Wondered<'a> {
+    /// Asks `store` what it has; without one, everything would be new.
+    pub fn new(store: Option<&'a dyn ReadStore>) -> Self {
+        Wondered { store, seen: Seen::default(), totals: Mutex::default() }
+    }
+
+    /// What was counted so far; how small chunks could be packed is not known.
+    pub fn totals(&self) -> Totals {
+        *lock(&self.totals)
+    }
+}
+
+impl Keep for Wondered<'_> {
+    type Keeper = ();
+    const NEEDS_BYTES: bool = true;
+
+    fn keeper(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn chunk(&self, (): &mut (), id: &ChunkId, pieces: &Pieces) -> Result<()> {
+        if self.seen.is_first(id) {
+            let is_there = self.store.is_some_and(|store| store.has(id).unwrap_or(false));
+            let mut totals = lock(&self.totals);
+            if is_there {
+                totals.reused(len_of(pieces));
+            } else {
+                totals.put(len_of(pieces), 0);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names that came already.
+#[derive(Default)]
+struct Seen(Mutex<HashSet<ChunkId>>);
+
+impl Seen {
+    /// Whether it is the first time that this chunk comes, as far as that is remembered.
+    fn is_first(&self, id: &ChunkId) -> bool {
+        let mut seen = lock(&self.0);
+        if seen.len() >= SEEN_LIMIT {
+            seen.clear();
+        }
+        seen.insert(*id)
+    }
+}
+
+impl Totals {
+    fn put(&mut self, len_bytes: u64, packed_bytes: u64) {
+        self.new_chunks += 1;
+        self.new_bytes += len_bytes;
+        self.packed_bytes += packed_bytes;
+    }
+
+    fn reused(&mut self, len_bytes: u64) {
+        self.reused_chunks += 1;
+        self.reused_bytes += len_bytes;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn len_of(pieces: &impl Message) -> u64 {

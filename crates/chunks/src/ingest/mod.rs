@@ -17,7 +17,7 @@ mod ledger;
 mod sequence;
 
 pub use block::Pieces;
-pub use keep::{Existing, Keep, Keeper, Kept, NameOnly, Totals};
+pub use keep::{Existing, Keep, Keeper, Kept, NameOnly, Totals, Wondered};
 pub use ledger::Run;
 pub use sequence::zero_id;
 

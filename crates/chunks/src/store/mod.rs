@@ -4,8 +4,15 @@
 //! [`Packed`]: not believed. It becomes a [`Chunk`] only by its digest. What goes into a store is [`Sealed`]:
 //! made of bytes whose digest was taken.
 
+mod chain;
+mod local;
+mod memory;
 mod packed;
 
+pub(crate) use chain::Desk;
+pub use chain::{BadChunk, Chain, Fetcher, PlaceCounts};
+pub use local::{LocalOptions, LocalStore, Swept};
+pub use memory::MemoryStore;
 pub use packed::{
     Chunk, DEFAULT_LEVEL, Form, Length, Packed, Packer, Sealed, Unpacker, Unverified,
 };
@@ -47,17 +54,25 @@ pub trait WriteStore: ReadStore {
     /// Says that a chunk is needed by somebody who works now: if it is there, [`PruneStore::remove`] will not
     /// take it away until the store is dropped. `false` if it has to be put.
     ///
-    /// A chunk that is there is believed to be what its name says, unless it is empty, as after a power cut.
+    /// A chunk that is there is believed to be what its name says, unless it is empty, as after a power cut. One that
+    /// was put and waits for the next flush counts as there.
     fn reuse(&self, id: &ChunkId) -> Result<bool>;
 
     /// Keeps a chunk, in its [`form`](WriteStore::form). It is no error if it is there already: then nothing changes, unless
     /// `replace` says that what is there is known to be bad.
     ///
     /// The chunk can be fetched from now on or from the next [`flush`](WriteStore::flush) on. After a power cut
-    /// before that flush it is there as a whole, or not there.
+    /// before that flush it is there as a whole, or not there. Dropping the store without a flush may lose it. Until
+    /// the store is dropped, [`PruneStore::remove`] will not take it away.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if `chunk` has another form than the store keeps; `Full`, `Denied`, `Io`. Once chunks were lost that
+    /// had been put, each later flush fails too.
     fn put(&self, chunk: &Sealed<'_>, replace: bool) -> Result<()>;
 
-    /// Everything that was put before is there, durably, once this returns.
+    /// Everything that was put or reused before is there, durably, once this returns. After an error some of it may
+    /// be missing; what is there is whole.
     fn flush(&self) -> Result<()>;
 }
 
@@ -66,9 +81,35 @@ pub trait PruneStore: WriteStore {
     /// Calls `visit` with each chunk, in no particular order, until it fails.
     fn list(&self, visit: &mut dyn FnMut(Stored) -> Result<()>) -> Result<()>;
 
+    /// The time that its clock shows, by which it marks what is written.
+    fn now(&self) -> Result<SystemTime> {
+        Ok(SystemTime::now())
+    }
+
+    /// Takes away what died while it was written, unless it is younger than `unused_since`.
+    fn sweep(&self, unused_since: SystemTime) -> Result<Swept> {
+        let _ = unused_since;
+        Ok(Swept::default())
+    }
+
     /// Takes a chunk away, in each form in which it is there, unless it was written or reused after
     /// `unused_since`, or by somebody who works now.
     fn remove(&self, id: &ChunkId, unused_since: SystemTime) -> Result<Removed>;
+
+    /// The same for many, which may be faster: `done` is told what became of each. What was taken away before an
+    /// error is gone.
+    fn remove_many(
+        &self,
+        ids: &[ChunkId],
+        unused_since: SystemTime,
+        done: &mut dyn FnMut(&ChunkId, Removed),
+    ) -> Result<()> {
+        for id in ids {
+            let removed = self.remove(id, unused_since)?;
+            done(id, removed);
+        }
+        Ok(())
+    }
 }
 
 /// A chunk that a store keeps.

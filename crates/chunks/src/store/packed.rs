@@ -154,6 +154,12 @@ impl Chunk {
     }
 }
 
+impl Message for Chunk {
+    fn piece(&self, number: usize) -> Option<&[u8]> {
+        (number == 0).then_some(&self.bytes)
+    }
+}
+
 /// A chunk that is ready for a store.
 #[derive(Debug)]
 pub struct Sealed<'a> {

@@ -4,8 +4,19 @@
 //! in any order. A position is a *candidate* when `hash % divisor == divisor - 1`; which of the candidates become
 //! cuts is decided by whoever knows the smallest and the largest chunk.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod divisor;
+mod portable;
 mod table;
+#[cfg(test)]
+mod tests;
 
+use crate::Kernel;
+
+use divisor::Divisor;
 use table::TABLE;
 
 /// How many bytes the hash of a position covers.
@@ -14,14 +25,24 @@ pub const WINDOW_BYTES: usize = 48;
 /// Finds candidates for one divisor.
 #[derive(Clone, Debug)]
 pub struct Candidates {
-    divisor: u32,
+    divisor: Divisor,
+    kernel: Kernel,
 }
 
 impl Candidates {
-    /// For a divisor of at least 1.
+    /// For a divisor of at least 1, with the best kernel that this processor has.
     pub fn new(divisor: u32) -> Self {
-        assert!(divisor > 0, "a divisor of zero");
-        Candidates { divisor }
+        Candidates { divisor: Divisor::new(divisor), kernel: Kernel::best() }
+    }
+
+    /// For a divisor of at least 1, with a certain kernel: for tests and measurements. All kernels find the same.
+    ///
+    /// # Panics
+    ///
+    /// If the processor does not have that kernel.
+    pub fn with_kernel(divisor: u32, kernel: Kernel) -> Self {
+        kernel.require();
+        Candidates { divisor: Divisor::new(divisor), kernel }
     }
 
     /// Adds to `found`, in ascending order, each candidate of `bytes`: each `p` from [`WINDOW_BYTES`] to
@@ -30,45 +51,30 @@ impl Candidates {
     /// At most 2^31 bytes at a time.
     pub fn find(&self, bytes: &[u8], found: &mut Vec<u32>) {
         assert!(bytes.len() <= 1 << 31, "too many bytes at once");
-        if bytes.len() < WINDOW_BYTES {
-            return;
-        }
-        let mut hash = window_hash(bytes.first_chunk().expect("that many"));
-        let mut test = |hash: u32, position: usize| {
-            if self.passes(hash) {
-                found.push(position as u32);
-            }
-        };
-        test(hash, WINDOW_BYTES);
-        for position in WINDOW_BYTES..bytes.len() {
-            let (leaving, entering) = (bytes[position - WINDOW_BYTES], bytes[position]);
-            hash = hash.rotate_left(1)
-                ^ TABLE[usize::from(leaving)].rotate_left(16)
-                ^ TABLE[usize::from(entering)];
-            test(hash, position + 1);
+        match self.kernel {
+            // SAFETY: a kernel is chosen only where the processor has its instructions.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => unsafe { avx512::search(&self.divisor, bytes, found) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => unsafe { avx2::search(&self.divisor, bytes, found) },
+            _ => portable::search(&self.divisor, bytes, WINDOW_BYTES..=bytes.len(), found),
         }
     }
 
     /// Whether a position with this hash is a candidate.
     pub fn passes(&self, hash: u32) -> bool {
-        hash % self.divisor == self.divisor - 1
+        self.divisor.passes(hash)
+    }
+
+    /// Whether the positions within a run of this byte, from the 48th on, are candidates: all of them are, or none,
+    /// so that a run needs no search.
+    pub fn constant_passes(&self, byte: u8) -> bool {
+        self.passes(window_hash(&[byte; WINDOW_BYTES]))
     }
 }
 
 /// The hash of a window.
 pub fn window_hash(window: &[u8; WINDOW_BYTES]) -> u32 {
     window.iter().fold(0u32, |hash, byte| hash.rotate_left(1) ^ TABLE[usize::from(*byte)])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn known_windows_have_the_known_hashes() {
-        assert_eq!(window_hash(&[0; 48]), 0x9e48_9e48);
-        assert_eq!(window_hash(&[0xff; 48]), 0xfdc4_023b);
-        let counting: [u8; 48] = std::array::from_fn(|at| at as u8);
-        assert_eq!(window_hash(&counting), 0x6b67_dec6);
-    }
 }

@@ -1,6 +1,12 @@
 //! The operations: one folder each, named like the command.
 
+pub mod cat;
 pub mod clone;
 pub mod compare;
 pub mod copy;
+pub mod extract;
+pub mod index;
 pub mod info;
+pub mod make;
+pub mod store;
+pub mod verify;

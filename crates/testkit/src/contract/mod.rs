@@ -20,6 +20,7 @@ mod model;
 mod plain;
 mod random;
 mod rules;
+mod store;
 
 pub use folder::check_folder;
 pub use image::check_image;
@@ -27,6 +28,7 @@ pub use image_mut::{check_image_mut, check_image_mut_reopened};
 pub use medium::{check_medium, check_medium_reopened};
 pub use plain::PlainImage;
 pub use rules::{ImageRules, MediumRules, Resizing};
+pub use store::{StoreRules, check_store};
 
 use std::thread;
 

@@ -13,6 +13,7 @@ pub(crate) use scan::{Scan, scan};
 use crate::Threads;
 use crate::location::Location;
 use crate::registry::{self, Facts, Source};
+use crate::stores::Stores;
 
 /// What is to be compared with what.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct CompareRequest {
     pub a: Location,
     /// The other.
     pub b: Location,
+    /// Where the chunks of those come from that are indexes.
+    pub stores: Stores,
     /// Stop at the first difference.
     pub first: bool,
     /// Read at most so many bytes a second from each.
@@ -60,8 +63,8 @@ impl CompareReport {
 
 /// Opens both. Writes nothing.
 pub fn plan(request: CompareRequest, task: &Task) -> Result<ComparePlan> {
-    let a = registry::open_source(&request.a)?;
-    let b = registry::open_source(&request.b)?;
+    let a = registry::open_source_over(&request.a, &request.stores)?;
+    let b = registry::open_source_over(&request.b, &request.stores)?;
     for facts in [&a.facts, &b.facts] {
         if let Some(format) = facts.looks_like {
             let name = facts.path.display();
@@ -95,7 +98,10 @@ pub fn perform(plan: ComparePlan, task: &Task) -> Result<CompareReport> {
         stop_at_first: request.first,
         phase: Phase::Compare,
     };
-    let differences = scan(&what, task)?;
+    let scanned = scan(&what, task);
+    a.tell_of_stores(task);
+    b.tell_of_stores(task);
+    let differences = scanned?;
     Ok(CompareReport {
         a: a.facts,
         b: b.facts,

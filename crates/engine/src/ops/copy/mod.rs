@@ -12,16 +12,21 @@ mod work;
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chunks::IndexImage;
 use image::ranges::RangeSet;
 use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, Phase, Result, Task};
 
 use crate::journal::Journal;
 use crate::location::Location;
 use crate::registry::{self, Facts, Source};
+use crate::stores::Stores;
+pub use crate::target::TargetKind;
 use crate::{Reflink, Steps, Threads};
 use checkpoint::Checkpoints;
+pub(crate) use sidecar::forget_journal;
 use sidecar::{JournalPlace, write_bad_map};
 use target::Claim;
 use transfer::Ledger;
@@ -32,6 +37,8 @@ use work::Work;
 pub struct CopyRequest {
     /// What is read.
     pub source: Location,
+    /// Where the chunks of a source come from that is an index.
+    pub stores: Stores,
     /// What is written: a block device, or a file; in a folder, the source's name.
     pub target: Location,
     /// An existing file may be replaced.
@@ -87,22 +94,10 @@ pub struct CopyPlan {
     pub resumed_bytes: u64,
     request: CopyRequest,
     image: Box<dyn Image>,
+    index: Option<Arc<IndexImage>>,
     claim: Claim,
     journal: JournalPlace,
     resumed: Option<Journal>,
-}
-
-/// What a copy writes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetKind {
-    /// A new file.
-    NewFile,
-    /// A new file that takes the place of an old one.
-    ReplacedFile,
-    /// An existing file, where it stands.
-    FileInPlace,
-    /// A block device.
-    Device,
 }
 
 /// What a copy did.
@@ -140,7 +135,8 @@ pub struct CopyReport {
 /// attached or claimed; `TooSmall` for a device; `Invalid` if source and target are the same; `Changed` if an
 /// interrupted copy cannot be resumed.
 pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
-    let Source { image, facts } = registry::open_source(&request.source)?;
+    let Source { image, facts, index } =
+        registry::open_source_over(&request.source, &request.stores)?;
     let claim = Claim::new(&request, &facts)?;
     warn_about(&facts, &claim, task)?;
     let journal = JournalPlace::new(&request, claim.path(), claim.kind());
@@ -156,6 +152,7 @@ pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
         source: facts,
         request,
         image,
+        index,
         claim,
         journal,
         resumed,
@@ -183,7 +180,7 @@ pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
 /// or a device, a mixture of old and new, and the journal. What the journal calls done is durable.
 pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
     let start = Instant::now();
-    let CopyPlan { source, request, image, claim, journal, resumed, .. } = plan;
+    let CopyPlan { source, request, image, index, claim, journal, resumed, .. } = plan;
     let mut report = CopyReport {
         source: source.path.clone(),
         target: claim.path().to_owned(),
@@ -226,6 +223,7 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
         }
         Ok(())
     });
+    registry::tell_of_stores(index.as_deref(), task);
     if let Err(error) = finished {
         return Err(work.leave(target, &ledger, error));
     }

@@ -56,6 +56,12 @@ impl JournalPlace {
     }
 }
 
+/// Takes away what an interrupted copy to `target` noted as done, before somebody else writes there. A journal that
+/// was told to be elsewhere is not found.
+pub(crate) fn forget_journal(target: &Path, kind: TargetKind) -> Result<()> {
+    JournalPlace { path: sidecar(target, kind, ".blockprint-journal") }.remove()
+}
+
 /// The path of something that is kept about `target`: beside a file; for a device in the folder for state.
 pub(super) fn sidecar(target: &Path, kind: TargetKind, suffix: &str) -> PathBuf {
     let named = |name: &std::ffi::OsStr| beside(name, suffix);

@@ -505,7 +505,6 @@ fn metadata_of(medium: &FileMedium) -> Result<Metadata> {
 fn which_file(metadata: &Metadata) -> Identity {
     let made = metadata.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
     Identity::File {
-        device: metadata.dev(),
         inode: metadata.ino(),
         size_bytes: metadata.len(),
         time_ns: made.map_or(0, |made| made.as_nanos() as i128),

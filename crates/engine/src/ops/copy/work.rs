@@ -14,8 +14,12 @@ use super::target::Opened;
 use super::transfer::{Ledger, Shape, Transfer};
 use super::{CopyRequest, TargetKind, sharing};
 use crate::Reflink;
+use crate::location::Format;
 use crate::ops::compare;
-use crate::registry::{self, Facts, MediumKind};
+use crate::registry::{self, Facts};
+
+/// How much of an index is read at once.
+const INDEX_PIECE_BYTES: usize = 1 << 20;
 
 /// What the steps of a copy have in common.
 pub(super) struct Work<'a> {
@@ -42,6 +46,10 @@ impl Work<'_> {
         };
         let todo = ledger.snapshot().0.gaps(0..self.source.size_bytes);
         let mut shape = target.shape(self.source);
+        if self.source.format == Format::Index {
+            // Enough chunks at once to take their digests in parallel lanes.
+            shape.piece_bytes = shape.piece_bytes.max(INDEX_PIECE_BYTES);
+        }
         if self.share(target, &todo, task)? {
             // Holes are shared too, but zeroes within data are not known yet.
             shape = Shape { blank: false, shared: true, ..shape };
@@ -60,7 +68,7 @@ impl Work<'_> {
         let checkpoint = |ledger: &Ledger| self.checkpoint(target, ledger);
         transfer.run(task, ledger, self.request.checkpoint_every, checkpoint)?;
         self.request.steps.reach("copied");
-        self.source_unchanged()?;
+        self.source.refuse_changed("copied")?;
         task.begin(Phase::Flush, 0);
         self.checkpoints.flush(target.image())
     }
@@ -70,7 +78,7 @@ impl Work<'_> {
         let rule = self.request.reflink;
         let target = match target.file() {
             _ if rule == Reflink::Never => return Ok(false),
-            Some(target) if self.source.medium == MediumKind::File => target,
+            Some(target) if self.source.is_plain_file() => target,
             _ if rule == Reflink::Always => return Err(sharing::impossible()),
             _ => return Ok(false),
         };
@@ -105,23 +113,6 @@ impl Work<'_> {
             target: target.identity()?,
             size_bytes: self.source.size_bytes,
         })
-    }
-
-    /// A file that was written or cut while it was read is no image of any one moment.
-    fn source_unchanged(&self) -> Result<()> {
-        let path = &self.source.path;
-        if self.source.medium == MediumKind::Device {
-            return Ok(());
-        }
-        let now = registry::Identity::of_file(&registry::look(path)?);
-        if now == self.source.identity {
-            return Ok(());
-        }
-        let name = path.display().to_string();
-        let sentence = format!(
-            "{name} was written to while it was copied (stop what writes to it, or use `blockprint clone`)"
-        );
-        Err(Error::new(ErrorKind::Changed, sentence).at(name, None))
     }
 
     /// After a failure: keeps what is worth going on with, and says what is left.

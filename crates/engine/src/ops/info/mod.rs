@@ -1,16 +1,22 @@
 //! What an image is, what is in it, and who holds it.
 
+use std::collections::HashSet;
+
+use chunks::index::Index;
 use image::{Extent, ExtentKind, ImageExt, Phase, Result, Task};
 use sys::holders::Holders;
 
 use crate::location::Location;
 use crate::registry::{self, Facts};
+use crate::stores::Stores;
 
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct InfoRequest {
     /// The image.
     pub image: Location,
+    /// Where the chunks of an index come from; they are not needed.
+    pub stores: Stores,
     /// List all extents.
     pub map: bool,
 }
@@ -22,10 +28,21 @@ pub struct InfoReport {
     pub facts: Facts,
     /// Its runs, counted.
     pub summary: Summary,
+    /// What an index names.
+    pub chunks: Option<ChunkSummary>,
     /// All runs in order, if they were asked for.
     pub map: Option<Vec<Extent>>,
     /// Mounts, loop devices and others that hold it.
     pub holders: Holders,
+}
+
+/// The chunks of an index, each counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChunkSummary {
+    /// How many there are that differ from each other.
+    pub distinct: u64,
+    /// Their plain bytes.
+    pub distinct_bytes: u64,
 }
 
 /// Runs of each kind, merged where they touch.
@@ -50,7 +67,7 @@ pub struct Count {
 
 /// Looks at an image. Writes nothing.
 pub fn perform(request: &InfoRequest, task: &Task) -> Result<InfoReport> {
-    let source = registry::open_source(&request.image)?;
+    let source = registry::open_to_look(&request.image, &request.stores)?;
     let mut summary = Summary::default();
     let mut map = request.map.then(Vec::new);
     task.begin(Phase::Map, source.facts.size_bytes);
@@ -69,6 +86,22 @@ pub fn perform(request: &InfoRequest, task: &Task) -> Result<InfoReport> {
         }
         task.advance(extent.len_bytes);
     }
+    let chunks =
+        source.index.as_ref().map(|image| count_chunks(image.index(), task)).transpose()?;
     let holders = Holders::of_path(&source.facts.path)?;
-    Ok(InfoReport { facts: source.facts, summary, map, holders })
+    Ok(InfoReport { facts: source.facts, summary, chunks, map, holders })
+}
+
+fn count_chunks(index: &Index, task: &Task) -> Result<ChunkSummary> {
+    let mut seen = HashSet::new();
+    let mut summary = ChunkSummary::default();
+    for span in index.chunks(0..index.count()) {
+        task.checkpoint()?;
+        let span = span?;
+        if seen.insert(span.id) {
+            summary.distinct += 1;
+            summary.distinct_bytes += span.len_bytes;
+        }
+    }
+    Ok(summary)
 }

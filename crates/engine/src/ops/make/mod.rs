@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use chunks::chunker::{Cutting, Rule};
 use chunks::index::{Header, IndexWriter};
-use chunks::ingest::{self, Existing, Kept, NameOnly, Run, Totals};
-use chunks::store::{DEFAULT_LEVEL, WriteStore};
+use chunks::ingest::{self, Existing, Kept, NameOnly, Run, Totals, Wondered};
+use chunks::store::{DEFAULT_LEVEL, Form, Packer, ReadStore, WriteStore};
 use chunks::{Algorithm, ChunkId, ChunkSizes, RARE_CUTS_ABOVE_BYTES};
-use image::layers::Throttle;
+use image::layers::{Throttle, Throttled};
 use image::{Error, ErrorKind, Image, Phase, Result, Task};
 
 use crate::location::Location;
@@ -44,6 +44,10 @@ pub struct MakeRequest {
     pub level: i32,
     /// How far chunks that are in the store already are believed.
     pub existing: Existing,
+    /// The form of new chunks.
+    pub form: Form,
+    /// Cut and name, and count what would be new; write nothing.
+    pub dry_run: bool,
     /// Whether the digest of the whole blob is wanted too. It costs a pass of its own, beside the other.
     pub blob_digest: bool,
     /// Read at most so many bytes a second.
@@ -67,6 +71,8 @@ impl MakeRequest {
             algorithm: Algorithm::default(),
             level: DEFAULT_LEVEL,
             existing: Existing::default(),
+            form: Form::Compressed,
+            dry_run: false,
             blob_digest: false,
             limit_bytes_per_s: None,
             threads: Threads::Automatic,
@@ -83,6 +89,8 @@ pub struct MakePlan {
     image: Arc<dyn Image>,
     cutting: Cutting,
     store: Option<Arc<dyn WriteStore>>,
+    /// Of a dry run: the store as it is, if it is there.
+    asked: Option<Box<dyn ReadStore>>,
 }
 
 /// What was made.
@@ -104,6 +112,8 @@ pub struct MakeReport {
     pub sizes: ChunkSizes,
     /// What was kept; without a store, nothing.
     pub kept: Totals,
+    /// Nothing was written.
+    pub is_dry_run: bool,
     /// The digest of the whole blob, if it was wanted.
     pub blob_digest: Option<ChunkId>,
     /// How long it took.
@@ -118,14 +128,14 @@ pub struct MakeReport {
 /// `Unsupported` for a kind of store that chunks cannot be written to.
 pub fn plan(request: MakeRequest, task: &Task) -> Result<MakePlan> {
     let cutting = Cutting::new(request.sizes, request.rule)?;
-    chunks::store::Packer::new(chunks::store::Form::Compressed, request.level)?;
+    Packer::new(request.form, request.level)?;
     if request.sizes.avg() > RARE_CUTS_ABOVE_BYTES && request.sizes.min() != request.sizes.max() {
         task.warn(format!(
             "with an average of {} bytes the rolling hash hardly ever cuts: most chunks will have the largest size",
             request.sizes.avg()
         ));
     }
-    let Source { image, facts } = registry::open_source(&request.source)?;
+    let Source { image, facts, .. } = registry::open_source(&request.source)?;
     if let Some(index) = &request.index {
         Output::check(index, request.force)?;
         refuse_same(index, &facts)?;
@@ -137,12 +147,23 @@ pub fn plan(request: MakeRequest, task: &Task) -> Result<MakePlan> {
             facts.path.display()
         ));
     }
-    let store = request.store.as_ref().map(stores::open_write).transpose()?;
+    let store = match (&request.store, request.dry_run) {
+        (Some(location), false) => Some(stores::open_write(location, request.form)?),
+        _ => None,
+    };
+    let asked = match (&request.store, request.dry_run) {
+        (Some(location), true) => match stores::open_read(location) {
+            Ok(store) => Some(store),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        },
+        _ => None,
+    };
     let image: Arc<dyn Image> = match request.limit_bytes_per_s {
-        Some(limit) => Arc::new(Throttle::new(limit).image(image)),
+        Some(limit) => Arc::new(Throttled::new(image, Throttle::new(limit))),
         None => Arc::from(image),
     };
-    Ok(MakePlan { source: facts, request, image, cutting, store })
+    Ok(MakePlan { source: facts, request, image, cutting, store, asked })
 }
 
 /// Makes the index, and keeps the chunks.
@@ -152,12 +173,13 @@ pub fn plan(request: MakeRequest, task: &Task) -> Result<MakePlan> {
 /// `store prune` removes, and never a chunk by halves.
 pub fn perform(plan: MakePlan, task: &Task) -> Result<MakeReport> {
     let start = Instant::now();
-    let MakePlan { source, request, image, cutting, store } = plan;
+    let MakePlan { source, request, image, cutting, store, asked } = plan;
     let header = Header::new(request.algorithm, request.sizes);
     task.begin(Phase::Chunk, source.size_bytes);
-    let output = Output::begin(request.index.as_deref(), request.force, source_mode(&source))?;
-    let mut writer =
-        IndexWriter::new(output.writer(), &header).map_err(|cause| output::failed(request.index.as_deref(), cause))?;
+    let named = if request.dry_run { None } else { request.index.as_deref() };
+    let output = Output::begin(named, request.force, source_mode(&source))?;
+    let mut writer = IndexWriter::new(output.writer(), &header)
+        .map_err(|cause| output::failed(request.index.as_deref(), cause))?;
     request.steps.reach("created");
     let write = |run: Run| {
         writer
@@ -170,22 +192,36 @@ pub fn perform(plan: MakePlan, task: &Task) -> Result<MakeReport> {
             .blob_digest
             .then(|| scope.spawn(|| digest::of_blob(&*image, request.algorithm, task)));
         let kept = match &store {
+            _ if request.dry_run => {
+                let keep = Wondered::new(asked.as_deref());
+                ingest::ingest(&*image, &cutting, request.algorithm, threads, task, &keep, write)?;
+                keep.totals()
+            }
             Some(store) => {
                 let keep = Kept::new(&**store, request.algorithm, request.level, request.existing);
                 ingest::ingest(&*image, &cutting, request.algorithm, threads, task, &keep, write)?;
                 keep.totals()
             }
             None => {
-                ingest::ingest(&*image, &cutting, request.algorithm, threads, task, &NameOnly, write)?;
+                ingest::ingest(
+                    &*image,
+                    &cutting,
+                    request.algorithm,
+                    threads,
+                    task,
+                    &NameOnly,
+                    write,
+                )?;
                 Totals::default()
             }
         };
-        let blob_digest = blob_digest.map(|thread| thread.join().expect("it does not panic")).transpose()?;
+        let blob_digest =
+            blob_digest.map(|thread| thread.join().expect("it does not panic")).transpose()?;
         Ok::<_, Error>((kept, blob_digest))
     });
     let (kept, blob_digest) = kept?;
     request.steps.reach("chunked");
-    refuse_changed(&source)?;
+    source.refuse_changed("cut")?;
     let (chunks, size_bytes) = (writer.count(), writer.size_bytes());
     let file = writer.finish().map_err(|cause| output::failed(request.index.as_deref(), cause))?;
     drop(file);
@@ -199,12 +235,13 @@ pub fn perform(plan: MakePlan, task: &Task) -> Result<MakeReport> {
     Ok(MakeReport {
         source: source.path,
         index: request.index,
-        store: store.map(|store| store.name().to_string()),
+        store: request.store.map(|store| store.to_string()),
         size_bytes,
         chunks,
         algorithm: request.algorithm,
         sizes: request.sizes,
         kept,
+        is_dry_run: request.dry_run,
         blob_digest,
         elapsed: start.elapsed(),
     })

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use image::{Error, Replace, Result};
+use image::{Error, ErrorKind, Replace, Result};
 use sys::{Content, UnnamedFile};
 
 use crate::registry;
@@ -20,7 +20,11 @@ impl Output {
     /// Refuses an index that may not be replaced, before anything is done.
     pub(super) fn check(path: &Path, force: bool) -> Result<()> {
         match fs::metadata(path) {
-            Ok(metadata) if !metadata.is_file() => Err(registry::no_file(path)),
+            Ok(metadata) if !metadata.is_file() => {
+                let name = path.display().to_string();
+                let sentence = format!("cannot write the index {name}: it is no regular file");
+                Err(Error::new(ErrorKind::Invalid, sentence).at(name, None))
+            }
             Ok(_) if !force => Err(registry::exists_already(path)),
             _ => Ok(()),
         }

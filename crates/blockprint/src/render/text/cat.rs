@@ -1,0 +1,37 @@
+//! What `cat` wrote, and what `info` knows of an index.
+
+use engine::Bytes;
+use engine::ops::cat::CatReport;
+use engine::ops::info::InfoReport;
+
+use super::{exact, rate, seconds};
+
+pub(crate) fn cat(report: &CatReport) -> String {
+    let Some(output) = &report.output else { return String::new() };
+    format!(
+        "{}: {} from offset {} of {}, {} ({}/s)",
+        output.display(),
+        Bytes(report.written_bytes),
+        report.range.start,
+        report.source.path.display(),
+        seconds(report.elapsed),
+        Bytes(rate(report.written_bytes, report.elapsed)),
+    )
+}
+
+/// The rows that only an index has.
+pub(super) fn index_rows(report: &InfoReport) -> Vec<(&'static str, String)> {
+    let Some(facts) = &report.facts.index else { return Vec::new() };
+    let chunks = report.chunks.unwrap_or_default();
+    let stores = match facts.stores.is_empty() {
+        true => "none found (--store names one)".to_string(),
+        false => facts.stores.join(", "),
+    };
+    vec![
+        ("chunks", format!("{}, {} of them distinct", facts.chunks, chunks.distinct)),
+        ("distinct", exact(chunks.distinct_bytes)),
+        ("chunk sizes", format!("{} (smallest:average:largest)", facts.sizes)),
+        ("digest", facts.algorithm.name().to_string()),
+        ("stores", stores),
+    ]
+}

@@ -1,0 +1,211 @@
+//! Seeds: files with indexes of their own that may hold what is wanted, so that it need not be fetched.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use chunks::index::Index;
+use image::{Error, ErrorKind, Image, Result, Task};
+
+use super::tables::Places;
+use crate::indexes::{Lenience, open_index};
+use crate::location::{Format, Location};
+use crate::registry::{self, Source};
+
+/// A seed as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedRequest {
+    /// Its index.
+    pub index: PathBuf,
+    /// The file or device that the index was made of.
+    pub file: PathBuf,
+}
+
+impl SeedRequest {
+    /// Reads `INDEX` or `INDEX:FILE`. Without `FILE` it is `INDEX` without its `.caibx`. What stands there as a whole
+    /// wins, so that a path may have a colon.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` where no file is named, and the name of the index does not tell one.
+    pub fn parse(text: &OsStr) -> Result<Self> {
+        let beside = |index: &OsStr| file_of(Path::new(index));
+        if let (Some(file), true) = (beside(text), Path::new(text).exists()) {
+            return Ok(SeedRequest { index: text.into(), file });
+        }
+        let bytes = text.as_bytes();
+        let colons = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b':');
+        let cuts: Vec<(&OsStr, &OsStr)> = colons
+            .map(|(at, _)| (OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])))
+            .filter(|(index, file)| !index.is_empty() && !file.is_empty())
+            .collect();
+        let found = cuts.iter().find(|(index, _)| Path::new(index).exists()).or(cuts.first());
+        match (found, beside(text)) {
+            (Some((index, file)), _) => {
+                Ok(SeedRequest { index: index.into(), file: file.into() })
+            }
+            (None, Some(file)) => Ok(SeedRequest { index: text.into(), file }),
+            (None, None) => {
+                let shown = text.display();
+                let sentence = format!(
+                    "the seed {shown} names no file: write INDEX:FILE, or FILE.caibx for the index of FILE"
+                );
+                Err(Error::new(ErrorKind::Invalid, sentence).at(shown.to_string(), None))
+            }
+        }
+    }
+}
+
+/// The file beside an index: its name without `.caibx`.
+fn file_of(index: &Path) -> Option<PathBuf> {
+    let name = index.file_name()?.as_bytes().strip_suffix(b".caibx")?;
+    (!name.is_empty()).then(|| index.with_file_name(OsStr::from_bytes(name)))
+}
+
+/// A seed that can be read.
+pub(super) struct Seed {
+    pub(super) name: String,
+    pub(super) index: Index,
+    pub(super) places: Places,
+    pub(super) image: Box<dyn Image>,
+    /// Where blocks can be shared from it.
+    pub(super) file: Option<File>,
+    good: AtomicU64,
+    bad: AtomicU64,
+    is_off: AtomicBool,
+}
+
+/// So many bad chunks, if they are more than the good ones, tell that the index is of another file.
+const BAD_MAX: u64 = 16;
+
+impl Seed {
+    /// Opens what is asked for.
+    fn open(request: &SeedRequest, lenience: Lenience) -> Result<Self> {
+        let index = open_index(&request.index, lenience)?;
+        let location = Location { format: Some(Format::Raw), path: request.file.clone() };
+        let Source { image, facts, .. } = registry::open_source(&location)?;
+        let file = match facts.medium {
+            registry::MediumKind::File => File::open(&request.file).ok(),
+            registry::MediumKind::Device => None,
+        };
+        Ok(Seed {
+            name: request.file.display().to_string(),
+            places: Places::of(&index)?,
+            index,
+            image,
+            file,
+            good: AtomicU64::new(0),
+            bad: AtomicU64::new(0),
+            is_off: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether it is worth looking into.
+    pub(super) fn is_good(&self) -> bool {
+        !self.is_off.load(Ordering::Relaxed)
+    }
+
+    /// Chunks of it were what its index says, and others were not.
+    pub(super) fn judge(&self, good: u64, bad: u64, task: &Task) {
+        let good = self.good.fetch_add(good, Ordering::Relaxed) + good;
+        if bad == 0 {
+            return;
+        }
+        let before = self.bad.fetch_add(bad, Ordering::Relaxed);
+        if before == 0 {
+            task.warn(format!(
+                "the seed {} does not hold what its index says (it was changed, or is damaged); what is wrong in it \
+                 is taken from elsewhere",
+                self.name
+            ));
+        }
+        if before + bad >= BAD_MAX && before + bad > good {
+            self.is_off.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Opens the seeds that are named, and those that lie in `folders`: each index there with its file beside it, except
+/// `index` itself. A seed that `target` is, is left out: it is being overwritten.
+///
+/// # Errors
+///
+/// Of a seed that was named; one that only lies in a folder is left out with a warning.
+pub(super) fn open_all(
+    named: &[SeedRequest],
+    folders: &[PathBuf],
+    index: &Index,
+    index_path: &Path,
+    target: Option<&Path>,
+    lenience: Lenience,
+    task: &Task,
+) -> Result<Vec<Seed>> {
+    let is_target = |file: &Path| target.is_some_and(|target| is_one(file, target));
+    let mut seeds = Vec::new();
+    let mut add = |seed: Seed| {
+        let (one, other) = (seed.index.algorithm(), index.algorithm());
+        if one == other {
+            seeds.push(seed);
+        } else {
+            task.note(format!(
+                "the seed {} is left out: its chunks are named by {}, those wanted by {}",
+                seed.name,
+                one.name(),
+                other.name()
+            ));
+        }
+    };
+    for request in named {
+        if is_target(&request.file) {
+            task.note(format!(
+                "the seed {} is left out: it is the target, which keeps what it has in the right place",
+                request.file.display()
+            ));
+        } else {
+            add(Seed::open(request, lenience)?);
+        }
+    }
+    for folder in folders {
+        for request in requests_in(folder)? {
+            if is_one(&request.index, index_path) || is_target(&request.file) {
+                continue;
+            }
+            match Seed::open(&request, lenience) {
+                Ok(seed) => add(seed),
+                Err(error) => task.warn(format!(
+                    "the seed {} is left out: {}",
+                    request.index.display(),
+                    error.full_sentence()
+                )),
+            }
+        }
+    }
+    Ok(seeds)
+}
+
+/// The indexes in a folder whose files lie beside them, in the order of their names.
+fn requests_in(folder: &Path) -> Result<Vec<SeedRequest>> {
+    let failed = |cause| {
+        let name = folder.display().to_string();
+        Error::io(format!("cannot read the folder of seeds {name}"), cause).at(name, None)
+    };
+    let mut names: Vec<OsString> = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        names.push(entry.map_err(failed)?.file_name());
+    }
+    names.sort();
+    let request = |name: OsString| {
+        let index = folder.join(name);
+        let file = file_of(&index).filter(|file| file.exists())?;
+        Some(SeedRequest { index, file })
+    };
+    Ok(names.into_iter().filter_map(request).collect())
+}
+
+fn is_one(a: &Path, b: &Path) -> bool {
+    let which = |path| fs::metadata(path).map(|found| (found.dev(), found.ino(), found.rdev()));
+    matches!((which(a), which(b)), (Ok(a), Ok(b)) if a == b)
+}

@@ -1,0 +1,269 @@
+//! What an operation writes to: claimed before anything is written, opened, and in the end published or abandoned.
+
+mod lock;
+mod opened;
+mod permissions;
+mod refuse;
+
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+
+use formats::raw::RawImage;
+use image::{Error, ErrorKind, Folder, Medium, Replace, Result};
+use sys::holders::Holders;
+use sys::{Access, DeviceMedium, Directory, FileMedium};
+
+use crate::folders::beside;
+use crate::registry::{self, Identity, MediumKind};
+use lock::{create_partial, lock_alone};
+pub(crate) use lock::{metadata_of, which_file};
+pub(crate) use opened::Opened;
+pub(crate) use permissions::NewPermissions;
+pub(crate) use refuse::refuse_same;
+
+/// What an operation writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// A new file.
+    NewFile,
+    /// A new file that takes the place of an old one.
+    ReplacedFile,
+    /// An existing file, where it stands.
+    FileInPlace,
+    /// A block device.
+    Device,
+}
+
+/// What is wanted of a target.
+pub(crate) struct Wanted<'a> {
+    /// Where it is to be; no folder.
+    pub(crate) path: PathBuf,
+    /// Size of the image that it is to hold, in bytes.
+    pub(crate) size_bytes: u64,
+    /// What a file gets that is new and replaces none: its mode without what umask takes away.
+    pub(crate) new_mode: u32,
+    /// An existing file may be replaced or overwritten.
+    pub(crate) force: bool,
+    /// An existing file is overwritten where it stands.
+    pub(crate) in_place: bool,
+    /// Refuses what stands there if it is one of the sources.
+    pub(crate) apart: &'a dyn Fn(&Path, &Metadata) -> Result<()>,
+    /// Whether the file that stands there is what an interrupted run had finished and named before it could say so.
+    pub(crate) is_finished: &'a dyn Fn(&Path, &Metadata) -> bool,
+}
+
+/// A target that may be written. A device is open and claimed; of a file, only its folder is open.
+pub(crate) struct Claim {
+    path: PathBuf,
+    hold: Hold,
+    permissions: NewPermissions,
+}
+
+enum Hold {
+    File { directory: Directory, name: OsString, partial: OsString, replace: Replace },
+    InPlace { medium: FileMedium },
+    Device { medium: DeviceMedium },
+}
+
+/// Whether what an interrupted run has left is gone on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leftover {
+    /// A partial file is taken up again.
+    TakenUp,
+    /// It is removed, and a new one begun.
+    Removed,
+}
+
+impl Claim {
+    /// Claims what is `wanted`, or refuses it. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Exists` for a file that may not be replaced; `InUse` for what is mounted, attached or claimed; `TooSmall` for
+    /// a device; `Invalid`, `NotFound`, `Denied`.
+    pub(crate) fn new(wanted: Wanted<'_>) -> Result<Self> {
+        match fs::metadata(&wanted.path) {
+            Ok(metadata) => Claim::existing(&wanted, &metadata),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                refuse::dangling_link(&wanted.path)?;
+                refuse::new_in_dev(&wanted.path)?;
+                let permissions = NewPermissions::of_new(wanted.new_mode);
+                Claim::file(wanted.path, permissions, Replace::Never)
+            }
+            Err(cause) => {
+                let name = wanted.path.display().to_string();
+                Err(Error::io(format!("cannot write to {name}"), cause).at(name, None))
+            }
+        }
+    }
+
+    fn existing(wanted: &Wanted<'_>, metadata: &Metadata) -> Result<Self> {
+        // A link stays a link: what it leads to is written.
+        let path = fs::canonicalize(&wanted.path).unwrap_or_else(|_| wanted.path.clone());
+        let kind = registry::medium_kind(&path, metadata)?;
+        (wanted.apart)(&path, metadata)?;
+        let finished = kind == MediumKind::File && (wanted.is_finished)(&path, metadata);
+        if kind == MediumKind::File && !wanted.force && !finished {
+            return Err(registry::exists_already(&path));
+        }
+        let holders = Holders::of(metadata)?;
+        if holders.is_held() {
+            let name = path.display().to_string();
+            let sentence = format!(
+                "cannot write to {name}: it is {holders} (unmount or detach it, or choose another target)"
+            );
+            return Err(Error::new(ErrorKind::InUse, sentence).at(name, None));
+        }
+        let permissions = NewPermissions::of_old(metadata);
+        match kind {
+            MediumKind::Device => {
+                let medium =
+                    DeviceMedium::open(&path, Access::Write).map_err(|error| match error.kind() {
+                        ErrorKind::InUse => error.and("somebody else has claimed it"),
+                        _ => error,
+                    })?;
+                refuse::too_small(&path, medium.len()?, wanted.size_bytes)?;
+                Ok(Claim { path, hold: Hold::Device { medium }, permissions })
+            }
+            // Opened in place, what is finished has nothing left to be written.
+            MediumKind::File if wanted.in_place || finished => {
+                let medium = FileMedium::open(&path, Access::Write)?;
+                lock_alone(&medium, &path)?;
+                Ok(Claim { path, hold: Hold::InPlace { medium }, permissions })
+            }
+            MediumKind::File => Claim::file(path, permissions, Replace::Allowed),
+        }
+    }
+
+    fn file(path: PathBuf, permissions: NewPermissions, replace: Replace) -> Result<Self> {
+        let name = path.file_name().map(ToOwned::to_owned).ok_or_else(|| {
+            let shown = path.display().to_string();
+            Error::new(ErrorKind::Invalid, format!("{shown} is no name for a file")).at(shown, None)
+        })?;
+        let directory = Directory::of(&path)?;
+        let partial = beside(&name, ".blockprint-partial");
+        let hold = Hold::File { directory, name, partial, replace };
+        Ok(Claim { path, hold, permissions })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is.
+    pub(crate) fn kind(&self) -> TargetKind {
+        match &self.hold {
+            Hold::File { replace: Replace::Never, .. } => TargetKind::NewFile,
+            Hold::File { replace: Replace::Allowed, .. } => TargetKind::ReplacedFile,
+            Hold::InPlace { .. } => TargetKind::FileInPlace,
+            Hold::Device { .. } => TargetKind::Device,
+        }
+    }
+
+    /// Where a new file stands until it is complete.
+    pub(crate) fn partial_path(&self) -> Option<PathBuf> {
+        match &self.hold {
+            Hold::File { partial, .. } => Some(self.path.with_file_name(partial)),
+            _ => None,
+        }
+    }
+
+    /// The folder of a new file.
+    pub(crate) fn directory(&self) -> Option<&Directory> {
+        match &self.hold {
+            Hold::File { directory, .. } => Some(directory),
+            _ => None,
+        }
+    }
+
+    /// How much of a device an image of `size_bytes` leaves over.
+    pub(crate) fn extra_bytes(&self, size_bytes: u64) -> Option<u64> {
+        match &self.hold {
+            Hold::Device { medium } => medium
+                .len()
+                .ok()
+                .and_then(|len| len.checked_sub(size_bytes))
+                .filter(|&extra| extra > 0),
+            _ => None,
+        }
+    }
+
+    /// Which medium an interrupted run has written; `None` if its partial file is gone.
+    pub(crate) fn resumable_identity(&self) -> Result<Option<Identity>> {
+        match &self.hold {
+            Hold::File { partial, .. } => match fs::metadata(self.path.with_file_name(partial)) {
+                Ok(metadata) => Ok(Some(which_file(&metadata))),
+                Err(_) => Ok(None),
+            },
+            Hold::InPlace { medium } => {
+                metadata_of(medium).map(|metadata| Some(which_file(&metadata)))
+            }
+            Hold::Device { medium } => {
+                Ok(Some(Identity::Device { path: self.path.clone(), size_bytes: medium.len()? }))
+            }
+        }
+    }
+
+    /// Opens it for an image of `size_bytes`. `forget` takes away, before the first write, what is known of an earlier
+    /// run and does not hold any more: a new file may get the number of the one before.
+    pub(crate) fn open(
+        self,
+        size_bytes: u64,
+        leftover: Leftover,
+        forget: &dyn Fn() -> Result<()>,
+    ) -> Result<Opened> {
+        let path = self.path;
+        match self.hold {
+            Hold::File { directory, name, partial, replace } => {
+                let partial_path = path.with_file_name(&partial);
+                let taken_up = match FileMedium::open(&partial_path, Access::Write) {
+                    Ok(old) => {
+                        lock_alone(&old, &partial_path)?;
+                        forget()?;
+                        Some(old).filter(|_| leftover == Leftover::TakenUp)
+                    }
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        forget()?;
+                        None
+                    }
+                    Err(error) => return Err(error),
+                };
+                let blank = taken_up.is_none();
+                let medium = match taken_up {
+                    Some(old) => old,
+                    None => {
+                        directory.remove(&partial)?;
+                        create_partial(&directory, &partial, &partial_path)?
+                    }
+                };
+                let created = RawImage::create(medium, size_bytes);
+                if created.is_err() && blank {
+                    // The error before is the one to be told.
+                    let _ = directory.remove(&partial);
+                }
+                let (image, permissions) = (created?, self.permissions);
+                Ok(Opened::File {
+                    image,
+                    directory,
+                    name,
+                    partial,
+                    replace,
+                    blank,
+                    path,
+                    permissions,
+                })
+            }
+            Hold::InPlace { medium } => {
+                forget()?;
+                Ok(Opened::InPlace { image: RawImage::create(medium, size_bytes)?, path })
+            }
+            Hold::Device { medium } => {
+                forget()?;
+                Ok(Opened::Device { image: RawImage::create(medium, size_bytes)?, path })
+            }
+        }
+    }
+}
+
