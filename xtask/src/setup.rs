@@ -19,7 +19,7 @@ pub(crate) enum Verb {
 use Verb::{Bench, Demo, Test};
 
 /// Program, the Debian package that has it, and who needs it.
-const TOOLS: [(&str, &str, &[Verb]); 16] = [
+const TOOLS: [(&str, &str, &[Verb]); 17] = [
     ("losetup", "mount", &[Test, Demo, Bench]),
     ("swapon", "mount", &[Test]),
     ("fsfreeze", "util-linux", &[Test, Demo, Bench]),
@@ -36,6 +36,7 @@ const TOOLS: [(&str, &str, &[Verb]); 16] = [
     ("ddrescuelog", "gddrescue", &[Test]),
     ("cmp", "diffutils", &[Test, Bench]),
     ("casync", "casync", &[Test, Bench]),
+    ("time", "time", &[Bench]),
 ];
 
 /// Installs what `verb` needs and the machine lacks. What cannot be installed is named; tests that need it skip.

@@ -12,7 +12,7 @@ pub(crate) const INCOMPLETE: u8 = 3;
 /// All codes and their meanings: help, manual page and code are held together by a test.
 pub(crate) const TABLE: &[(u8, &str)] = &[
     (0, "done; compare: equal"),
-    (1, "compare: different; store verify: damaged chunks are left"),
+    (1, "compare, verify: different; store verify: damaged chunks are left"),
     (2, "the command line could not be understood"),
     (3, "copied, except for ranges that could not be read"),
     (10, "something that was named is not there"),

@@ -8,7 +8,20 @@ use testkit::host::{Needs, Outcome, TempDir, has_tool, require, run, skip, tool}
 
 use crate::support::{MIB, Part, blockprint, copy, make, make_mixed, make_noise};
 
-const COMMANDS: [&str; 6] = ["info", "copy", "compare", "clone", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "info",
+    "copy",
+    "compare",
+    "clone",
+    "cat",
+    "make",
+    "extract",
+    "verify",
+    "index",
+    "store",
+    "completions",
+    "man",
+];
 
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

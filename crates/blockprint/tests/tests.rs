@@ -3,6 +3,7 @@
 //! One binary, a module for each concern. A test that needs root, a tool or a filesystem asks for it through
 //! `testkit::host::require` and is skipped aloud where it is missing.
 
+mod cat;
 mod cli;
 mod clone;
 mod clone_catchup;
@@ -15,10 +16,20 @@ mod copy;
 mod copy_faults;
 mod copy_refused;
 mod copy_sharing;
+mod extract;
+mod extract_faults;
 mod fuse;
+mod index_image;
 mod info;
+mod judges;
 mod live;
 mod loclone;
+mod make;
+mod make_faults;
+mod make_kill;
 mod power_cut;
+mod prune_race;
 mod resume;
+mod store;
 mod support;
+mod verify;

@@ -1,4 +1,4 @@
-//! Chunks that somebody broke, or made to break us: an error that names the file, or the right bytes, in bounded memory.
+//! Chunks that somebody broke, or made to break us: an error that names the file, or the right bytes.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

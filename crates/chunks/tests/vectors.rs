@@ -21,7 +21,7 @@ pub(crate) fn input(rule: &Value) -> Vec<u8> {
     for segment in list(&rule["segments"]) {
         match segment["kind"].as_str() {
             Some("splitmix64") => {
-                random(number(&segment["seed"]), number(&segment["len"]), &mut bytes)
+                random(number(&segment["seed"]), number(&segment["len"]), &mut bytes);
             }
             Some("byte") => {
                 let len = bytes.len() + number(&segment["len"]) as usize;

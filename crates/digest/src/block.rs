@@ -35,11 +35,11 @@ pub(crate) trait BlockHash: Sized + 'static {
 /// The functions of one hash for one kernel.
 #[derive(Debug)]
 pub(crate) struct Engine<S> {
-    /// How many messages `many` likes to get, up to [`MAX_LANES`].
+    /// How many messages `many` likes to get, 1 to [`MAX_LANES`].
     pub(crate) lanes: usize,
     /// Compresses the blocks of one message.
     pub(crate) one: fn(&mut S, &[u8]),
-    /// Compresses the blocks of up to `lanes` messages, the same number for each. Chooses by itself what is
+    /// Compresses the blocks of up to [`MAX_LANES`] messages, the same number for each. Chooses by itself what is
     /// fastest for so many.
     pub(crate) many: fn(&mut [Job<'_, S>]),
 }
@@ -60,6 +60,7 @@ pub(crate) struct Job<'a, S> {
 }
 
 /// How many blocks each of the jobs has. Kernels read without further checks what this has checked.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn equal_blocks<S>(jobs: &[Job<'_, S>], block_bytes: usize) -> usize {
     let len = jobs.first().map_or(0, |job| job.blocks.len());
     assert!(jobs.iter().all(|job| job.blocks.len() == len), "lanes of unequal length");
@@ -132,4 +133,41 @@ pub(crate) fn pad_with_length(
     let bits = (u128::from(total_bytes) * 8).to_be_bytes();
     tail[len - length_bytes..len].copy_from_slice(&bits[16 - length_bytes..]);
     len
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Compares `many`, for all numbers of jobs that it may get, and `one` with the portable code. The queue does not
+    /// come to all of them: how many lanes it keeps busy depends on the processor.
+    pub(crate) fn check_engine<H: BlockHash, const N: usize>(
+        kernel: Kernel,
+        initial: &H::State,
+        digest: fn(&H::State) -> [u8; N],
+    ) {
+        let (engine, portable) = (H::engine(kernel), H::engine(Kernel::Portable));
+        assert!(engine.lanes <= MAX_LANES);
+        for jobs in 1..=MAX_LANES {
+            for blocks in [0, 1, 3, 20] {
+                let bytes: Vec<Vec<u8>> = (0..jobs)
+                    .map(|_| (0..blocks * H::BLOCK_BYTES).map(|_| fastrand::u8(..)).collect())
+                    .collect();
+                let mut states = vec![initial.clone(); jobs];
+                let mut list: Vec<_> = states
+                    .iter_mut()
+                    .zip(&bytes)
+                    .map(|(state, blocks)| Job { state, blocks })
+                    .collect();
+                (engine.many)(&mut list);
+                for (state, bytes) in states.iter().zip(&bytes) {
+                    let (mut alone, mut judge) = (initial.clone(), initial.clone());
+                    (engine.one)(&mut alone, bytes);
+                    (portable.one)(&mut judge, bytes);
+                    assert_eq!(digest(state), digest(&judge), "{kernel:?}: {jobs} x {blocks}");
+                    assert_eq!(digest(&alone), digest(&judge), "{kernel:?}: alone, {blocks}");
+                }
+            }
+        }
+    }
 }

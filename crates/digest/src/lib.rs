@@ -10,6 +10,7 @@ mod kernel;
 mod lanes;
 mod queue;
 pub mod rolling;
+#[cfg(target_arch = "x86_64")]
 mod rounds;
 mod sha256;
 mod sha512;

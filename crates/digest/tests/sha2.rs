@@ -167,3 +167,15 @@ fn a_message_that_changes_is_refused() {
         assert!(outcome.is_err());
     });
 }
+
+#[test]
+fn a_kernel_that_the_processor_lacks_is_refused() {
+    let available = Kernel::available();
+    for kernel in [Kernel::Portable, Kernel::Avx2, Kernel::Avx512] {
+        for algorithm in [Algorithm::Sha512_256, Algorithm::Sha256] {
+            let lanes =
+                std::panic::catch_unwind(|| Lanes::<Vec<u8>>::with_kernel(algorithm, kernel));
+            assert_eq!(lanes.is_ok(), available.contains(&kernel), "{kernel:?}");
+        }
+    }
+}

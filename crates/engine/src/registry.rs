@@ -158,7 +158,9 @@ pub fn open_source(location: &Location) -> Result<Source> {
 pub fn open_source_over(location: &Location, stores: &Stores) -> Result<Source> {
     let source = open_to_look(location, stores)?;
     match &source.index {
-        Some(index) if index.chain().is_empty() => Err(stores::no_store(location.path())),
+        Some(index) if index.chain().is_empty() && index.size() > 0 => {
+            Err(stores::no_store(location.path()))
+        }
         _ => Ok(source),
     }
 }
@@ -286,9 +288,8 @@ pub(crate) fn medium_kind(path: &Path, metadata: &Metadata) -> Result<MediumKind
 
 /// Whether `metadata` is that of the file at `path`.
 pub(crate) fn is_same_file(path: &Path, metadata: &Metadata) -> bool {
-    fs::metadata(path).is_ok_and(|of_path| {
-        (of_path.dev(), of_path.ino()) == (metadata.dev(), metadata.ino())
-    })
+    fs::metadata(path)
+        .is_ok_and(|of_path| (of_path.dev(), of_path.ino()) == (metadata.dev(), metadata.ino()))
 }
 
 /// The error for a file that stands where another is to be made.

@@ -156,6 +156,13 @@ pub fn open_write(location: &StoreLocation, form: Form) -> Result<Arc<dyn WriteS
     Ok(Arc::new(LocalStore::create(location.folder()?, &options)?))
 }
 
+/// Opens a store to keep what is fetched; it is made if it is not there. What a power cut breaks in it is found when
+/// it is read, and fetched again: nobody has to wait for the disk because of it.
+fn open_cache(location: &StoreLocation) -> Result<Arc<dyn WriteStore>> {
+    let options = LocalOptions { durable: false, ..LocalOptions::default() };
+    Ok(Arc::new(LocalStore::create(location.folder()?, &options)?))
+}
+
 /// Opens a store whose chunks are to be listed or removed; it has to be there.
 ///
 /// # Errors
@@ -195,8 +202,7 @@ pub fn open_chain(
             sources.push(Arc::from(open_read(member)?));
         }
     }
-    let cache =
-        stores.cache.as_ref().map(|cache| open_write(cache, Form::Compressed)).transpose()?;
+    let cache = stores.cache.as_ref().map(open_cache).transpose()?;
     let chain = Chain::new(sources, cache, algorithm);
     Ok(Some(chain).filter(|chain| !chain.is_empty()))
 }

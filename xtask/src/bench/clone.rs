@@ -48,7 +48,7 @@ pub(super) fn idle_file(bench: &Bench) -> Result<Vec<Row>, String> {
     // Ours flushes the clone before it reports success; of the peer both are shown.
     let row = |peer: &str, theirs| Row {
         job: "clone 2 GiB, idle, XFS, flushed".to_string(),
-        ours: times[0],
+        ours: times[0].into(),
         peer: peer.to_string(),
         theirs,
         goal: Goal::AtMostTimes(1.2),

@@ -33,9 +33,9 @@ pub(super) fn equal_images(bench: &Bench) -> Result<Vec<Row>, String> {
     let _ = std::fs::remove_file(&right);
     Ok(vec![Row {
         job: "compare 2 GiB, equal".to_string(),
-        ours: times[0],
+        ours: times[0].into(),
         peer: "cmp".to_string(),
-        theirs: times[1],
+        theirs: times[1].into(),
         goal: Goal::TimesAsFast(2.5),
     }])
 }

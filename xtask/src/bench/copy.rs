@@ -132,9 +132,9 @@ impl Contest<'_> {
         let _ = fs::remove_file(&target);
         let rows = self.peers.iter().zip(&times[1..]).map(|(peer, theirs)| Row {
             job: job.to_string(),
-            ours: times[0],
+            ours: times[0].into(),
             peer: peer.name().to_string(),
-            theirs: *theirs,
+            theirs: (*theirs).into(),
             goal: peer.goal(),
         });
         Ok(rows.collect())

@@ -53,9 +53,9 @@ pub(super) fn fragmented_image(bench: &Bench) -> Result<Vec<Row>, String> {
     drop(contestants);
     let row = |job: String, ours: Duration, goal: Goal| Row {
         job,
-        ours,
+        ours: ours.into(),
         peer: "cp --reflink=always, idle".to_string(),
-        theirs: times[1],
+        theirs: times[1].into(),
         goal,
     };
     Ok(vec![

@@ -2,6 +2,7 @@
 //!
 //! Figures drift from machine to machine and from hour to hour; what counts is the ratio of medians within a run.
 
+mod chunks;
 mod clone;
 mod compare;
 mod copy;
@@ -47,7 +48,7 @@ struct Bench {
 /// A case measures one job and gives its rows, or the reason why it cannot.
 type Case = fn(&Bench) -> Result<Vec<Row>, String>;
 
-const CASES: [(&str, Case); 7] = [
+const CASES: [(&str, Case); 11] = [
     ("copy in memory", copy::in_memory),
     ("copy on disk", copy::on_disk),
     ("copy within XFS", copy::within_xfs),
@@ -55,6 +56,10 @@ const CASES: [(&str, Case); 7] = [
     ("clone", clone::idle_file),
     ("freeze", freeze::fragmented_image),
     ("sparse", sparse::almost_empty_file),
+    ("index", chunks::index),
+    ("make", chunks::make_new),
+    ("extract", chunks::extract),
+    ("sparse index", chunks::sparse_index),
 ];
 
 impl Bench {

@@ -42,10 +42,10 @@ pub(super) fn almost_empty_file(bench: &Bench) -> Result<Vec<Row>, String> {
         drop(contestants);
         rows.push(Row {
             job: format!("copy 1 TiB with 1 MiB data, {place}"),
-            ours: times[0],
+            ours: times[0].into(),
             peer: "cp --sparse=always".to_string(),
-            theirs: times[1],
-            goal: Goal::Within(Duration::from_secs(1)),
+            theirs: times[1].into(),
+            goal: Goal::Within(Duration::from_secs(1).into()),
         });
         let _ = fs::remove_file(&source);
         let _ = fs::remove_file(&target);

@@ -10,14 +10,47 @@ use crate::units;
 pub(super) struct Row {
     /// The job, and where it is done.
     pub(super) job: String,
-    /// Our time.
-    pub(super) ours: Duration,
+    /// Our figure.
+    pub(super) ours: Measure,
     /// The peer's command.
     pub(super) peer: String,
-    /// The peer's time.
-    pub(super) theirs: Duration,
+    /// The peer's figure.
+    pub(super) theirs: Measure,
     /// What we promised.
     pub(super) goal: Goal,
+}
+
+/// A figure: the less, the better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Measure {
+    /// How long it took.
+    Time(Duration),
+    /// How much memory or space it took.
+    Bytes(u64),
+}
+
+impl Measure {
+    fn value(self) -> f64 {
+        match self {
+            Measure::Time(time) => time.as_secs_f64(),
+            Measure::Bytes(bytes) => bytes as f64,
+        }
+    }
+}
+
+impl From<Duration> for Measure {
+    fn from(time: Duration) -> Self {
+        Measure::Time(time)
+    }
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Measure::Time(time) => f.write_str(&units::time(*time)),
+            Measure::Bytes(bytes) => f.write_str(&units::size(*bytes)),
+        }
+    }
 }
 
 /// What a row must show.
@@ -27,8 +60,8 @@ pub(super) enum Goal {
     TimesAsFast(f64),
     /// We take at most so many times the peer's time.
     AtMostTimes(f64),
-    /// We take at most this time, whatever the peer takes.
-    Within(Duration),
+    /// We take at most this, whatever the peer takes.
+    Within(Measure),
     /// Shown for comparison.
     None,
 }
@@ -41,16 +74,16 @@ pub(super) struct Table {
 }
 
 impl Row {
-    /// The peer's time as a multiple of ours: above 1 we are faster.
+    /// The peer's figure as a multiple of ours: above 1 we are better.
     fn ratio(&self) -> f64 {
-        self.theirs.as_secs_f64() / self.ours.as_secs_f64()
+        self.theirs.value() / self.ours.value()
     }
 
     fn is_met(&self) -> Option<bool> {
         match self.goal {
             Goal::TimesAsFast(times) => Some(self.ratio() >= times),
             Goal::AtMostTimes(times) => Some(self.ratio() * times >= 1.0),
-            Goal::Within(time) => Some(self.ours <= time),
+            Goal::Within(most) => Some(self.ours.value() <= most.value()),
             Goal::None => None,
         }
     }
@@ -63,9 +96,9 @@ impl Row {
         };
         [
             self.job.clone(),
-            units::time(self.ours),
+            self.ours.to_string(),
             self.peer.clone(),
-            units::time(self.theirs),
+            self.theirs.to_string(),
             format!("{}x", units::three_digits(self.ratio())),
             self.goal.to_string(),
             met.to_string(),
@@ -78,7 +111,7 @@ impl fmt::Display for Goal {
         match self {
             Goal::TimesAsFast(times) => write!(f, ">= {times}x"),
             Goal::AtMostTimes(times) => write!(f, ">= 1/{times}x"),
-            Goal::Within(time) => write!(f, "<= {}", units::time(*time)),
+            Goal::Within(most) => write!(f, "<= {most}"),
             Goal::None => Ok(()),
         }
     }
@@ -139,9 +172,9 @@ mod tests {
     fn row(ours_ms: u64, theirs_ms: u64, goal: Goal) -> Row {
         Row {
             job: "copy".to_string(),
-            ours: Duration::from_millis(ours_ms),
+            ours: Duration::from_millis(ours_ms).into(),
             peer: "cp".to_string(),
-            theirs: Duration::from_millis(theirs_ms),
+            theirs: Duration::from_millis(theirs_ms).into(),
             goal,
         }
     }
@@ -154,7 +187,7 @@ mod tests {
         assert_eq!(row(13, 10, Goal::AtMostTimes(1.2)).is_met(), Some(false));
         assert_eq!(row(20, 100, Goal::AtMostTimes(0.2)).is_met(), Some(true));
         assert_eq!(row(21, 100, Goal::AtMostTimes(0.2)).is_met(), Some(false));
-        assert_eq!(row(999, 1, Goal::Within(Duration::from_secs(1))).is_met(), Some(true));
+        assert_eq!(row(999, 1, Goal::Within(Duration::from_secs(1).into())).is_met(), Some(true));
         assert_eq!(row(1, 1, Goal::None).is_met(), None);
     }
 

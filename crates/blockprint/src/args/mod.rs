@@ -4,6 +4,7 @@ mod cat;
 mod clone;
 mod compare;
 mod copy;
+mod extract;
 mod generate;
 mod index;
 mod info;
@@ -11,6 +12,7 @@ mod make;
 mod store;
 mod stores;
 mod units;
+mod verify;
 
 use std::num::NonZero;
 
@@ -21,12 +23,14 @@ pub(crate) use cat::CatArgs;
 pub(crate) use clone::{CloneArgs, ReflinkArg};
 pub(crate) use compare::CompareArgs;
 pub(crate) use copy::{CopyArgs, OnReadErrorArg};
+pub(crate) use extract::ExtractArgs;
 pub(crate) use generate::{CompletionsArgs, ManArgs};
 pub(crate) use index::{IndexArgs, IndexCommand};
 pub(crate) use info::InfoArgs;
 pub(crate) use make::MakeArgs;
-pub(crate) use stores::StoresArgs;
 pub(crate) use store::{StoreArgs, StoreCommand, StoreCopyArgs, StorePruneArgs};
+pub(crate) use stores::StoresArgs;
+pub(crate) use verify::VerifyArgs;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -58,6 +62,8 @@ pub(crate) enum Command {
     Clone(CloneArgs),
     Cat(CatArgs),
     Make(MakeArgs),
+    Extract(ExtractArgs),
+    Verify(VerifyArgs),
     Index(IndexArgs),
     Store(StoreArgs),
     Completions(CompletionsArgs),

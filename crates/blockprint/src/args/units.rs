@@ -137,7 +137,9 @@ mod tests {
 
     #[test]
     fn offsets_may_be_nothing_and_are_exact() {
-        for (text, expected) in [("0", 0), ("9007199254740993", 9_007_199_254_740_993), ("1M", 1 << 20)] {
+        for (text, expected) in
+            [("0", 0), ("9007199254740993", 9_007_199_254_740_993), ("1M", 1 << 20)]
+        {
             assert_eq!(offset(text), Ok(expected));
         }
         for text in ["-1", "", "K", "99999999999999999999"] {

@@ -4,11 +4,13 @@ mod cat;
 mod clone;
 mod compare;
 mod copy;
+mod extract;
 mod generate;
 mod index;
 mod info;
 mod make;
 mod store;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Clone(args) => clone::run(args, &common, &face),
         Command::Cat(args) => cat::run(args, &common, &face),
         Command::Make(args) => make::run(args, &common, &face),
+        Command::Extract(args) => extract::run(args, &common, &face),
+        Command::Verify(args) => verify::run(args, &common, &face),
         Command::Index(args) => index::run(args, &face),
         Command::Store(args) => store::run(args, &common, &face),
         Command::Completions(args) => generate::completions(&args),

@@ -1,6 +1,7 @@
 //! Events and results as JSON objects. The names here are a promise to programs; the engine's types are not.
 
 mod cat;
+mod extract;
 mod index;
 mod make;
 mod store;
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use super::meter::Reading;
 
 pub(crate) use cat::cat;
+pub(crate) use extract::{extract, extract_plan, verify};
 pub(crate) use index::{chunk, diff, index};
 pub(crate) use make::make;
 pub(crate) use store::{prune, prune_plan, store, store_copy, store_verify, stored};

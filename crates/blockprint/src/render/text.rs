@@ -1,6 +1,7 @@
 //! Results as lines of text for people.
 
 mod cat;
+mod extract;
 mod index;
 mod make;
 mod store;
@@ -15,6 +16,7 @@ use engine::ops::info::{Count, InfoReport};
 use engine::{Bytes, RangeSet};
 
 pub(crate) use cat::cat;
+pub(crate) use extract::{extract, extract_plan, verify};
 pub(crate) use index::{diff, index};
 pub(crate) use make::make;
 pub(crate) use store::{prune, prune_plan, store, store_copy, store_verify};

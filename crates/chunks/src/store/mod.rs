@@ -81,8 +81,11 @@ pub trait PruneStore: WriteStore {
     /// Calls `visit` with each chunk, in no particular order, until it fails.
     fn list(&self, visit: &mut dyn FnMut(Stored) -> Result<()>) -> Result<()>;
 
-    /// The time that its clock shows, by which it marks what is written.
-    fn now(&self) -> Result<SystemTime> {
+    /// The moment before which everything is settled: whoever put or reused a chunk that was last used before it
+    /// has ended, so that the index of that work, if there is one, can be read from now on. By the store's own clock.
+    ///
+    /// Asked before the indexes are read, it is what [`remove`](PruneStore::remove) may be given.
+    fn settled(&self) -> Result<SystemTime> {
         Ok(SystemTime::now())
     }
 

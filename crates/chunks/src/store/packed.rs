@@ -108,7 +108,7 @@ impl Unverified {
             let len = self.bytes.len();
             let sentence =
                 format!("chunk {id} is damaged: its {len} bytes have the digest {found}");
-            return Err(damaged(&self.origin, sentence));
+            return Err(damaged(&self.origin, &sentence));
         }
         Ok(Chunk { id: *id, bytes: self.bytes })
     }
@@ -229,7 +229,7 @@ impl Unpacker {
                 result.map(|()| bytes)
             }
         };
-        let bytes = unpacked.map_err(|why| damaged(&origin, format!("it is no chunk: {why}")))?;
+        let bytes = unpacked.map_err(|why| damaged(&origin, &format!("it is no chunk: {why}")))?;
         let len = bytes.len();
         let problem = match length {
             _ if bytes.is_empty() => "it is empty".to_string(),
@@ -240,7 +240,7 @@ impl Unpacker {
             _ => return Ok(Unverified { bytes, origin }),
         };
         self.recycle(bytes);
-        Err(damaged(&origin, problem))
+        Err(damaged(&origin, &problem))
     }
 
     /// Takes a buffer back that is no longer needed.
@@ -330,7 +330,7 @@ fn is_too_small(code: zstd_safe::ErrorCode) -> bool {
     zstd_safe::get_error_name(code) == "Destination buffer is too small"
 }
 
-fn damaged(origin: &str, sentence: String) -> Error {
+fn damaged(origin: &str, sentence: &str) -> Error {
     Error::new(ErrorKind::Damaged, format!("{origin}: {sentence}")).at(origin, None)
 }
 

@@ -206,17 +206,34 @@ mod x86 {
 
     #[target_feature(enable = "avx2")]
     pub(super) fn many_avx2(jobs: &mut [Job<'_, State>]) {
-        match jobs.len() {
-            0..=1 => one_by_one(one(), jobs),
-            _ => avx2::compress_4(jobs),
+        for jobs in jobs.chunks_mut(avx2::WIDTH) {
+            match jobs.len() {
+                0..=1 => one_by_one(one(), jobs),
+                _ => avx2::compress_4(jobs),
+            }
         }
     }
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn many_avx512(jobs: &mut [Job<'_, State>]) {
-        match jobs.len() {
-            0..=1 => one_by_one(one(), jobs),
-            _ => avx512::compress_8(jobs),
+        for jobs in jobs.chunks_mut(avx512::WIDTH) {
+            match jobs.len() {
+                0..=1 => one_by_one(one(), jobs),
+                _ => avx512::compress_8(jobs),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::tests::check_engine;
+
+    #[test]
+    fn any_number_of_lanes_of_any_kernel_compresses_as_the_portable_code_does() {
+        for kernel in Kernel::available() {
+            check_engine::<Blake2b, _>(kernel, &State::initial::<64>(), State::digest::<64>);
         }
     }
 }

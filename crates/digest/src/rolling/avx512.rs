@@ -135,7 +135,8 @@ impl History {
         History { four: zero, eight: zero, sixteen: zero, window: zero, words: [zero; 3] }
     }
 
-    /// The complements of the hashes of the positions behind the first byte of each lane, the second, the third and the fourth.
+    /// The complements of the hashes of the positions behind the first byte of each lane, the second, the third
+    /// and the fourth.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
     fn hashes(&mut self, words: [__m512i; 4]) -> [__m512i; 4] {

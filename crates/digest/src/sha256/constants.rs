@@ -13,6 +13,7 @@ pub(crate) const INITIAL: [u32; 8] = [
 ];
 
 /// The constants of the 64 rounds, 16 in a row.
+#[cfg(target_arch = "x86_64")]
 pub(super) static K: [[u32; 16]; 4] = [
     [
         0x428a_2f98,

@@ -1,6 +1,7 @@
 //! SHA-256 (FIPS 180-4), by the kernel that fits.
 
 mod constants;
+#[cfg_attr(not(target_arch = "x86_64"), path = "elsewhere.rs")]
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
@@ -95,5 +96,18 @@ mod x86 {
     pub(super) fn many_avx512(jobs: &mut [Job<'_, [u32; 8]>]) {
         let few = if ni::is_available() { 8 } else { 1 };
         if jobs.len() <= few { pairs(jobs) } else { avx512::compress_16(jobs) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::tests::check_engine;
+
+    #[test]
+    fn any_number_of_lanes_of_any_kernel_compresses_as_the_portable_code_does() {
+        for kernel in Kernel::available() {
+            check_engine::<Sha256, _>(kernel, &INITIAL, digest);
+        }
     }
 }

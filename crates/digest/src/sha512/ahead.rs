@@ -12,6 +12,15 @@ use crate::rounds::sixteen_rounds;
 #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2")]
 pub(super) fn compress(state: &mut [u64; 8], blocks: &[u8]) {
     let (groups, rest) = blocks.as_chunks::<{ WIDTH * BLOCK_BYTES }>();
+    // Less than a group must not pay for the memory of one.
+    if !groups.is_empty() {
+        compress_groups(state, groups);
+    }
+    compress_bmi(state, rest);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2")]
+fn compress_groups(state: &mut [u64; 8], groups: &[[u8; WIDTH * BLOCK_BYTES]]) {
     let mut terms = Terms([[0; WIDTH]; 80 + 1]);
     for group in groups {
         schedule(group, &mut terms);
@@ -19,7 +28,6 @@ pub(super) fn compress(state: &mut [u64; 8], blocks: &[u8]) {
             rounds(state, &terms, block);
         }
     }
-    compress_bmi(state, rest);
 }
 
 /// The sum of word and constant, for each round and each of the blocks. One row more than there are rounds, so that

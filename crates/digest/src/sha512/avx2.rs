@@ -9,7 +9,7 @@ use crate::rounds::sixteen_rounds;
 use crate::transpose::{load_rows_4, store_rows_4, transpose_4};
 
 /// Lanes of one vector.
-const WIDTH: usize = 4;
+pub(super) const WIDTH: usize = 4;
 
 /// Compresses the blocks of 1 to 4 messages.
 #[target_feature(enable = "avx2")]

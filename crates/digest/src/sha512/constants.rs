@@ -13,6 +13,7 @@ pub(crate) const INITIAL: [u64; 8] = [
 ];
 
 /// The constants of the 80 rounds, 16 in a row.
+#[cfg(target_arch = "x86_64")]
 pub(super) static K: [[u64; 16]; 5] = [
     [
         0x428a_2f98_d728_ae22,

@@ -119,9 +119,11 @@ impl Claim {
         match kind {
             MediumKind::Device => {
                 let medium =
-                    DeviceMedium::open(&path, Access::Write).map_err(|error| match error.kind() {
-                        ErrorKind::InUse => error.and("somebody else has claimed it"),
-                        _ => error,
+                    DeviceMedium::open(&path, Access::Write).map_err(|error| {
+                        match error.kind() {
+                            ErrorKind::InUse => error.and("somebody else has claimed it"),
+                            _ => error,
+                        }
                     })?;
                 refuse::too_small(&path, medium.len()?, wanted.size_bytes)?;
                 Ok(Claim { path, hold: Hold::Device { medium }, permissions })
@@ -266,4 +268,3 @@ impl Claim {
         }
     }
 }
-

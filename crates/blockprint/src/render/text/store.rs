@@ -48,7 +48,7 @@ pub(crate) fn prune_plan(plan: &PrunePlan) -> String {
         "would remove {} ({}) that none of {} names; {} stay",
         counted(plan.unused, "chunk"),
         Bytes(plan.unused_bytes),
-        counted(plan.indexes.len() as u64, "index"),
+        counted(plan.indexes.len() as u64, "index file"),
         plan.used,
     );
     if plan.young > 0 {

@@ -36,7 +36,8 @@ use crate::{ChunkId, MAX_CHUNK_BYTES};
 /// A store in a folder.
 ///
 /// One that is only read from writes nothing, and needs no permission to. Several programs may write and remove at
-/// once: what one of them needs, no other of them takes away; casync and desync know nothing of this and do.
+/// once: what one of them needs, no other of them takes away as long as this lives; casync and desync know nothing of
+/// this and do. So it is to be dropped only when an index tells of its chunks, where whoever removes looks for one.
 ///
 /// When dropped without a [`flush`](WriteStore::flush), what was put and is not there yet is forgotten.
 #[derive(Debug)]
@@ -263,10 +264,11 @@ impl WriteStore for LocalStore {
         if self.batch.holds(id) {
             return Ok(true);
         }
+        let cannot_use =
+            |errno| self.error("make use of", id, &self.layout.chunk(id, self.form), errno);
+        let _still = writer.look().map_err(cannot_use)?;
         for form in self.forms() {
             let name = self.layout.chunk(id, form);
-            let cannot_use = |errno| self.error("make use of", id, &name, errno);
-            let _still = writer.look().map_err(cannot_use)?;
             if self.protect(writer, &name).map_err(cannot_use)? {
                 self.batch.rely_on_others();
                 return Ok(true);
@@ -275,8 +277,9 @@ impl WriteStore for LocalStore {
         Ok(false)
     }
 
-    /// See the documentation of `write` for what a power cut leaves. One that is there already is left alone, but made
-    /// safe from being removed.
+    /// One that is there already is left alone, but made safe from being removed. Until the next
+    /// [`flush`](WriteStore::flush) a power cut, or the end of the program, may leave a file `….tmp` in its place,
+    /// which a [`sweep`](LocalStore::sweep) takes away.
     fn put(&self, chunk: &Sealed<'_>, replace: bool) -> Result<()> {
         self.write(chunk, replace)
     }
@@ -293,6 +296,14 @@ impl PruneStore for LocalStore {
             walk::Found::Chunk(stored) => visit(stored),
             walk::Found::Temporary { .. } => Ok(()),
         })
+    }
+
+    fn settled(&self) -> Result<SystemTime> {
+        self.settled_before()
+    }
+
+    fn sweep(&self, unused_since: SystemTime) -> Result<Swept> {
+        LocalStore::sweep(self, unused_since)
     }
 
     fn remove(&self, id: &ChunkId, unused_since: SystemTime) -> Result<Removed> {

@@ -6,7 +6,7 @@ use rustix::fs::{Stat, Timespec};
 
 /// When a file was last modified.
 pub(super) fn modified(status: &Stat) -> SystemTime {
-    let fraction = Duration::from_nanos((status.st_mtime_nsec as u64).min(999_999_999));
+    let fraction = Duration::from_nanos(status.st_mtime_nsec.min(999_999_999));
     let seconds = Duration::from_secs(status.st_mtime.unsigned_abs());
     let whole = if status.st_mtime < 0 {
         SystemTime::UNIX_EPOCH.checked_sub(seconds)

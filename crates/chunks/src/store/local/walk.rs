@@ -15,7 +15,7 @@ use super::{LocalStore, Removed, Stored, is_file};
 use crate::ChunkId;
 
 /// So much is removed before those who wait for the lock come in.
-const REMOVED_AT_ONCE: usize = 256;
+const REMOVED_AT_ONCE: usize = 64;
 
 /// What is found in the folders of a store.
 pub(super) enum Found<'a> {
@@ -40,18 +40,21 @@ pub struct Swept {
 
 impl LocalStore {
     /// Takes away what writers left that were killed, or lost their power: files of chunks under way, of our own, of
-    /// casync and of desync. Those that are younger than `unused_since`, or than the oldest writer that works now, stay;
-    /// since casync and desync do not say that they work, `unused_since` should lie some hours back. Folders that are
-    /// empty then go too.
+    /// casync and of desync. Those that are younger than `unused_since`, or than the oldest writer that works now,
+    /// stay; since casync and desync do not say that they work, `unused_since` should lie some hours back. Folders
+    /// that are empty then go too.
     ///
     /// # Errors
     ///
     /// `Denied`, `Io`. What was taken away until then is gone.
     pub fn sweep(&self, unused_since: SystemTime) -> Result<Swept> {
         let mut swept = Swept::default();
+        // Forgets the dead, also where they left nothing else.
+        drop(self.alone()?);
         self.walk(&mut |found| {
             // Who works is asked anew for each: it may belong to somebody who began just now.
             if let Found::Temporary { folder, name, modified, len_bytes } = found
+                && modified < unused_since
                 && modified < self.alone()?.limit(unused_since)
             {
                 match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
@@ -160,6 +163,10 @@ impl LocalStore {
         // The last one takes its folder along; any other finds it not empty.
         let _ = rustix::fs::unlinkat(&self.folder, names[0].folder(), AtFlags::REMOVEDIR);
         Ok(Removed::Yes)
+    }
+
+    pub(super) fn settled_before(&self) -> Result<SystemTime> {
+        self.alone()?.settled().map_err(|errno| self.walking("lock", errno))
     }
 
     fn alone(&self) -> Result<Alone> {

@@ -287,11 +287,20 @@ impl LocalStore {
         let (folder, from, to) = (&self.folder, &**from, &**to);
         match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
             // A filesystem without RENAME_NOREPLACE (NFS, older FUSE): a link never replaces either.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())
-                    .and_then(|()| rustix::fs::unlinkat(folder, from, AtFlags::empty()))
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            other => return other,
+        }
+        match rustix::fs::linkat(folder, from, folder, to, AtFlags::empty()) {
+            Ok(()) => rustix::fs::unlinkat(folder, from, AtFlags::empty()),
+            // No links either: two who put the same chunk at once then replace it by the same bytes.
+            Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                match rustix::fs::statat(folder, to, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(_) => Err(Errno::EXIST),
+                    Err(Errno::NOENT) => rustix::fs::renameat(folder, from, folder, to),
+                    Err(errno) => Err(errno),
+                }
             }
-            other => other,
+            Err(errno) => Err(errno),
         }
     }
 
@@ -304,4 +313,63 @@ impl LocalStore {
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use digest::Algorithm;
+    use testkit::host::TempDir;
+
+    use super::super::writers::Alone;
+    use super::super::{LocalOptions, WriteStore};
+    use super::*;
+    use crate::store::Packer;
+
+    #[test]
+    fn no_chunk_gets_its_name_while_somebody_removes() {
+        let scratch = TempDir::new("store");
+        let options = LocalOptions { form: Form::Plain, durable: false, suffix: None };
+        let store = LocalStore::open(scratch.path(), &options).unwrap();
+        let (plain, mut packer) = (b"good".to_vec(), Packer::new(Form::Plain, 3).unwrap());
+        let id = ChunkId::of(Algorithm::Sha512_256, &plain);
+        let sealed = packer.seal(&id, &plain).unwrap();
+        store.put(&sealed, false).unwrap();
+        let hex = id.hex();
+        let path = scratch.join(&hex[..4]).join(&hex);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "old").unwrap();
+        let alone = Alone::with(&store.folder).unwrap();
+        std::thread::scope(|scope| {
+            let putting = scope.spawn(|| store.put(&sealed, true));
+            std::thread::sleep(Duration::from_millis(50));
+            // He looked at the old one, and would remove the new one under its name.
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+            drop(alone);
+            putting.join().unwrap().unwrap();
+        });
+        assert_eq!(fs::read(&path).unwrap(), b"good");
+    }
+
+    #[test]
+    fn once_chunks_were_lost_no_flush_claims_otherwise() {
+        let scratch = TempDir::new("store");
+        let store = LocalStore::open(scratch.path(), &LocalOptions::default()).unwrap();
+        let mut packer = Packer::new(Form::Compressed, 3).unwrap();
+        let put = |packer: &mut Packer, plain: &Vec<u8>| {
+            let id = ChunkId::of(Algorithm::Sha512_256, plain);
+            store.put(&packer.seal(&id, plain).unwrap(), false).map(|()| id)
+        };
+        let id = put(&mut packer, &b"lost".to_vec()).unwrap();
+        let folder = scratch.join(&id.hex()[..4]);
+        fs::remove_dir_all(&folder).unwrap();
+        let error = store.flush().unwrap_err();
+        assert!(error.to_string().contains(&id.hex()), "{error}");
+        put(&mut packer, &b"not lost".to_vec()).unwrap();
+        let again = store.flush().unwrap_err();
+        assert_eq!(again.kind(), error.kind());
+        assert!(again.to_string().contains(&error.full_sentence()), "{again}");
+    }
 }

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, Timestamps};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::time::{modified, timespec};
@@ -122,7 +122,7 @@ impl Writer {
 pub(super) struct Alone {
     /// The beginning of the oldest writer that lives.
     pub(super) oldest: Option<SystemTime>,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 impl Alone {
@@ -134,7 +134,14 @@ impl Alone {
         retry_on_intr(|| rustix::fs::flock(&turnstile, FlockOperation::LockExclusive))?;
         retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))?;
         drop(turnstile);
-        Ok(Alone { oldest: oldest_living(store)?, _lock: lock })
+        Ok(Alone { oldest: oldest_living(store)?, lock })
+    }
+
+    /// Now, by the clock of the filesystem, or the beginning of the oldest writer that lives.
+    pub(super) fn settled(&self) -> Result<SystemTime, Errno> {
+        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        rustix::fs::futimens(&self.lock, &Timestamps { last_access: now, last_modification: now })?;
+        Ok(self.limit(modified(&rustix::fs::fstat(&self.lock)?)))
     }
 
     /// What is younger than this, or as old, stays.
@@ -188,6 +195,7 @@ struct Gate {
 #[derive(Debug)]
 struct GateState {
     inside: u32,
+    waiting: u32,
     turn: Option<Instant>,
 }
 
@@ -197,7 +205,7 @@ impl Gate {
         Ok(Gate {
             lock: open(store, LOCK)?,
             turnstile: open(store, TURNSTILE)?,
-            state: Mutex::new(GateState { inside: 0, turn: None }),
+            state: Mutex::new(GateState { inside: 0, waiting: 0, turn: None }),
             emptied: Condvar::new(),
         })
     }
@@ -216,7 +224,9 @@ impl Gate {
                 }
                 retry_on_intr(|| rustix::fs::flock(&self.lock, FlockOperation::LockShared))?;
             } else if is_over {
+                state.waiting += 1;
                 state = self.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.waiting -= 1;
                 continue;
             }
             state.inside += 1;
@@ -238,7 +248,9 @@ impl Drop for Passed<'_> {
         if state.inside == 0 {
             // Cannot fail: the descriptor is open, and unlocking waits for nothing.
             let _ = rustix::fs::flock(&self.gate.lock, FlockOperation::Unlock);
-            self.gate.emptied.notify_all();
+            if state.waiting > 0 {
+                self.gate.emptied.notify_all();
+            }
         }
     }
 }
@@ -355,5 +367,34 @@ mod tests {
             }
             is_over.store(true, Ordering::Release);
         });
+    }
+
+    #[test]
+    fn somebody_who_waits_to_be_alone_comes_before_those_who_come_back() {
+        let scratch = TempDir::new("writers");
+        let store = File::open(scratch.path()).unwrap();
+        let writers = Writers::default();
+        let writer = writers.join(&store).unwrap();
+        let was_alone = AtomicU32::new(0);
+        for round in 1..=20 {
+            std::thread::scope(|scope| {
+                let passed = writer.look().unwrap();
+                scope.spawn(|| {
+                    let alone = Alone::with(&store).unwrap();
+                    was_alone.fetch_add(1, Ordering::AcqRel);
+                    drop(alone);
+                });
+                let turnstile = open(&store, TURNSTILE).unwrap();
+                let wait = FlockOperation::NonBlockingLockShared;
+                while rustix::fs::flock(&turnstile, wait).is_ok() {
+                    rustix::fs::flock(&turnstile, FlockOperation::Unlock).unwrap();
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(TURN);
+                drop(passed);
+                let _again = writer.look().unwrap();
+                assert_eq!(was_alone.load(Ordering::Acquire), round);
+            });
+        }
     }
 }

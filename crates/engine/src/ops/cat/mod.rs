@@ -132,8 +132,10 @@ fn not_within(request: &CatRequest, facts: &Facts) -> Error {
         Some(len_bytes) => format!("{len_bytes} bytes at {}", request.offset),
         None => format!("offset {}", request.offset),
     };
-    let sentence =
-        format!("cannot write out {name}: it has {} bytes, and {asked} was asked for", facts.size_bytes);
+    let sentence = format!(
+        "cannot write out {name}: it has {} bytes, and {asked} was asked for",
+        facts.size_bytes
+    );
     Error::new(ErrorKind::Invalid, sentence).at(name, None)
 }
 
@@ -162,7 +164,9 @@ fn into_stream(what: &ordered::Reading<'_>, stream: &mut dyn Write, task: &Task)
         Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(cause) => Err(Error::io("cannot write to the output", cause)),
     });
-    match ended.and_then(|()| stream.flush().map_err(|cause| Error::io("cannot write to the output", cause))) {
+    match ended.and_then(|()| {
+        stream.flush().map_err(|cause| Error::io("cannot write to the output", cause))
+    }) {
         Ok(()) => Ok(written),
         Err(error) if is_broken_pipe(&error) => Ok(written),
         Err(error) => Err(error),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use image::{Image, Result, Task};
+use image::{Error, ErrorKind, Image, Result, Task};
 
 use crate::Threads;
 
@@ -30,6 +30,8 @@ struct State {
     ready: BTreeMap<u64, Result<Vec<u8>>>,
     spare: Vec<Vec<u8>>,
     stopped: bool,
+    /// A reading thread has panicked.
+    died: bool,
 }
 
 struct Shared {
@@ -77,6 +79,18 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
+/// Nobody waits for the piece of a thread that is gone; its panic goes on when all threads are joined.
+struct DiedOnPanic<'a>(&'a Shared);
+
+impl Drop for DiedOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().died = true;
+            self.0.changed.notify_all();
+        }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -88,6 +102,7 @@ impl Shared {
 
     /// What a reading thread does.
     fn serve(&self, what: &Reading<'_>, count: u64, window: u64) {
+        let _died = DiedOnPanic(self);
         let mut state = self.lock();
         loop {
             if state.stopped || state.next >= count {
@@ -118,6 +133,9 @@ impl Shared {
                 self.changed.notify_all();
                 return read;
             }
+            if state.died {
+                return Err(Error::new(ErrorKind::Io, "a reading thread has ended"));
+            }
             state = self.wait(state);
         }
     }
@@ -132,7 +150,7 @@ mod tests {
     use super::*;
     use formats::raw::RawImage;
     use image::layers::{Fault, Faulty};
-    use image::{ErrorKind, Medium, MemoryMedium};
+    use image::{Medium, MemoryMedium};
     use std::num::NonZero;
 
     fn content() -> (MemoryMedium, Vec<u8>) {
@@ -180,6 +198,26 @@ mod tests {
     }
 
     #[test]
+    #[should_panic = "a scoped thread panicked"]
+    fn a_thread_that_panics_is_not_waited_for() {
+        struct Panics;
+        impl Image for Panics {
+            fn size(&self) -> u64 {
+                5 << 20
+            }
+            fn read_at(&self, _: &mut [u8], offset: u64) -> Result<()> {
+                assert!(offset < 2 << 20, "on purpose");
+                Ok(())
+            }
+            fn extent_at(&self, offset: u64) -> Result<image::Extent> {
+                Ok(image::Extent::new(offset..self.size(), image::ExtentKind::Data))
+            }
+        }
+        let what = Reading { image: &Panics, range: 0..5 << 20, threads: Threads::Automatic };
+        let _ = read(&what, &Task::silent(), |_, _| Ok(true));
+    }
+
+    #[test]
     fn whoever_wants_no_more_is_given_no_more() {
         let (medium, bytes) = content();
         let image = RawImage::open(medium).unwrap();
@@ -192,9 +230,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(pieces, 3);
-        let failed = read(&what, &Task::silent(), |_, _| {
-            Err(image::Error::new(ErrorKind::Full, "full"))
-        });
+        let failed = read(&what, &Task::silent(), |_, _| Err(Error::new(ErrorKind::Full, "full")));
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::Full);
     }
 }

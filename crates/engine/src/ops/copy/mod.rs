@@ -24,11 +24,11 @@ use crate::location::Location;
 use crate::registry::{self, Facts, Source};
 use crate::stores::Stores;
 pub use crate::target::TargetKind;
+use crate::target::{Claim, Leftover};
 use crate::{Reflink, Steps, Threads};
 use checkpoint::Checkpoints;
 pub(crate) use sidecar::forget_journal;
 use sidecar::{JournalPlace, write_bad_map};
-use target::Claim;
 use transfer::Ledger;
 use work::Work;
 
@@ -137,7 +137,7 @@ pub struct CopyReport {
 pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
     let Source { image, facts, index } =
         registry::open_source_over(&request.source, &request.stores)?;
-    let claim = Claim::new(&request, &facts)?;
+    let claim = target::claim(&request, &facts)?;
     warn_about(&facts, &claim, task)?;
     let journal = JournalPlace::new(&request, claim.path(), claim.kind());
     let resumed = if request.resume { resumable(&journal, &claim, &facts, task)? } else { None };
@@ -203,14 +203,17 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
         journal: &journal,
         checkpoints: Checkpoints::new(|done| journal.store(done), resumed.is_some()),
     };
-    let forget: &dyn Fn() -> Result<()> = &|| journal.remove();
-    let mut target = claim.open(source.size_bytes, resumed.is_none().then_some(forget))?;
+    let (leftover, forget): (_, &dyn Fn() -> Result<()>) = match &resumed {
+        Some(_) => (Leftover::TakenUp, &|| Ok(())),
+        None => (Leftover::Removed, &|| journal.remove()),
+    };
+    let target = claim.open(source.size_bytes, leftover, forget)?;
     request.steps.reach("created");
     let ledger = match resumed {
         Some(journal) => Ledger::resumed(journal.done, journal.unreadable),
         None => Ledger::default(),
     };
-    let finished = work.copy(&mut target, &ledger, task).and_then(|()| {
+    let finished = work.copy(&target, &ledger, task).and_then(|()| {
         (_, report.unreadable) = ledger.snapshot();
         if request.verify {
             work.verify(&target, &report.unreadable, task)?;
@@ -228,7 +231,7 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
         return Err(work.leave(target, &ledger, error));
     }
     work.seal(&target, &ledger);
-    target.publish(&request.steps)?;
+    target.publish("copy", &request.steps)?;
     journal.remove()?;
     request.steps.reach("done");
     report.written_bytes = ledger.written_bytes();

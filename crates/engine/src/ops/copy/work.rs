@@ -10,11 +10,12 @@ use image::{Error, ErrorKind, Image, Phase, Result, Task};
 
 use super::checkpoint::{Checkpoints, Who};
 use super::sidecar::{JournalPlace, sidecar};
-use super::target::Opened;
+use super::target;
 use super::transfer::{Ledger, Shape, Transfer};
 use super::{CopyRequest, TargetKind, sharing};
 use crate::Reflink;
 use crate::location::Format;
+use crate::target::Opened;
 use crate::ops::compare;
 use crate::registry::{self, Facts};
 
@@ -35,7 +36,7 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    pub(super) fn copy(&self, target: &mut Opened, ledger: &Ledger, task: &Task) -> Result<()> {
+    pub(super) fn copy(&self, target: &Opened, ledger: &Ledger, task: &Task) -> Result<()> {
         let throttled;
         let image: &dyn Image = match self.request.limit_bytes_per_s {
             Some(rate) => {
@@ -45,7 +46,7 @@ impl Work<'_> {
             None => self.image,
         };
         let todo = ledger.snapshot().0.gaps(0..self.source.size_bytes);
-        let mut shape = target.shape(self.source);
+        let mut shape = target::shape(target, self.source);
         if self.source.format == Format::Index {
             // Enough chunks at once to take their digests in parallel lanes.
             shape.piece_bytes = shape.piece_bytes.max(INDEX_PIECE_BYTES);
@@ -119,7 +120,7 @@ impl Work<'_> {
     pub(super) fn leave(&self, target: Opened, ledger: &Ledger, error: Error) -> Error {
         let hopeless = [ErrorKind::Changed, ErrorKind::Damaged, ErrorKind::Unsupported];
         let useful = !hopeless.contains(&error.kind());
-        let left = target.left_behind();
+        let left = target.left_behind("copied");
         let gives_room = target.kind() != TargetKind::Device;
         let noted = useful
             && self

@@ -269,8 +269,11 @@ impl<'a> Assembly<'a> {
             before.copy_from_slice(&held);
             // What cannot be read there is taken from elsewhere, as what is wrong there.
             let is_read = origin.image.read_sparse(new, origin.place_of(start)).is_ok();
-            let right =
-                if is_read { are_right(self.index.algorithm(), batch, new) } else { vec![false; batch.len()] };
+            let right = if is_read {
+                are_right(self.index.algorithm(), batch, new)
+            } else {
+                vec![false; batch.len()]
+            };
             self.judge(batch, &right, origin, task);
             let share = self.can_share(origin);
             let part = |range: &Range<u64>| {

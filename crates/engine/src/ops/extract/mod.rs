@@ -166,7 +166,7 @@ pub fn perform(plan: ExtractPlan, task: &Task) -> Result<ExtractReport> {
         repeats: &repeats,
         reflink: request.reflink,
         throttle,
-        ..site.assembly(&opened_index, &opened_seeds, &chain, &zeroes, request.threads)
+        ..site.bare(&opened_index, &opened_seeds, &chain, &zeroes, request.threads)
     };
     let all = 0..opened_index.count();
     let counts = match write(&assembly, &target, &all, &request, task) {
@@ -270,8 +270,22 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// An assembly there that shares nothing.
+    /// An assembly there of what stores have.
     pub(crate) fn assembly<'b>(
+        &self,
+        index: &'b Index,
+        chain: &'b Chain,
+        zeroes: &'b Zeroes,
+        threads: Threads,
+    ) -> Assembly<'b>
+    where
+        'a: 'b,
+    {
+        self.bare(index, &[], chain, zeroes, threads)
+    }
+
+    /// An assembly there that shares nothing.
+    fn bare<'b>(
         &self,
         index: &'b Index,
         seeds: &'b [Seed],

@@ -69,9 +69,10 @@ pub fn plan(request: ExtractRequest, task: &Task) -> Result<ExtractPlan> {
         batch_bytes: 1 << 20,
         zero_bytes: u64::MAX,
     };
+    let all: Vec<_> = std::iter::once(0..index.count()).collect();
     let [mut zero, mut own, mut from_seeds, mut fetch] = [Amount::default(); 4];
     for pass in [Pass::Firsts, Pass::Copies] {
-        for piece in Supply::new(given, vec![0..index.count()], pass) {
+        for piece in Supply::new(given, all.clone(), pass) {
             task.checkpoint()?;
             let (amount, chunks, bytes) = match piece? {
                 Piece::Zero { range, chunks } => (&mut zero, chunks, range.end - range.start),
@@ -136,7 +137,8 @@ fn refuse_full(claim: &Claim, partial: Option<&Path>, needed_bytes: u64) -> Resu
     use std::os::unix::fs::MetadataExt;
     let Some(directory) = claim.directory() else { return Ok(()) };
     let Ok(free_bytes) = sys::available_bytes(directory) else { return Ok(()) };
-    let there = partial.and_then(|path| path.metadata().ok()).map_or(0, |found| found.blocks() * 512);
+    let there =
+        partial.and_then(|path| path.metadata().ok()).map_or(0, |found| found.blocks() * 512);
     if needed_bytes <= free_bytes.saturating_add(there) {
         return Ok(());
     }

@@ -44,9 +44,7 @@ impl SeedRequest {
             .collect();
         let found = cuts.iter().find(|(index, _)| Path::new(index).exists()).or(cuts.first());
         match (found, beside(text)) {
-            (Some((index, file)), _) => {
-                Ok(SeedRequest { index: index.into(), file: file.into() })
-            }
+            (Some((index, file)), _) => Ok(SeedRequest { index: index.into(), file: file.into() }),
             (None, Some(file)) => Ok(SeedRequest { index: text.into(), file }),
             (None, None) => {
                 let shown = text.display();

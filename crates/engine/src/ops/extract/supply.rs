@@ -213,3 +213,93 @@ impl Iterator for Supply<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chunks::index::{Flags, Header, IndexWriter};
+    use chunks::{Algorithm, ChunkId, ChunkSizes};
+    use image::Task;
+    use proptest::prelude::*;
+
+    const MAX: u64 = 40;
+
+    fn index_of(names: &[u8]) -> Index {
+        let header = Header::new(Algorithm::Sha256, ChunkSizes::new(1, 20, MAX).unwrap());
+        let mut writer = IndexWriter::new(Vec::new(), &header).unwrap();
+        let zero = super::super::zero_id(Algorithm::Sha256, MAX);
+        for &name in names {
+            // What has one name has one length.
+            match name {
+                0 => writer.push(&zero, MAX).unwrap(),
+                _ => writer.push(&ChunkId([name; 32]), u64::from(name) + 3).unwrap(),
+            }
+        }
+        let bytes = writer.finish().unwrap();
+        Index::read(&bytes[..], "test", 1 << 20, Flags::Known).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn two_passes_give_out_each_chunk_once_and_copies_have_sources_in_front(
+            names in prop::collection::vec(0u8..9, 0..80), batch_bytes in 1u64..100, zero_bytes in 1u64..200,
+        ) {
+            let index = index_of(&names);
+            let zeroes = Zeroes::of(&index).unwrap();
+            let repeats = Repeats::of(&index, &zeroes, &Task::silent()).unwrap();
+            let spans: Vec<Span> = index.chunks(0..index.count()).map(Result::unwrap).collect();
+            let given = Given {
+                index: &index, seeds: &[], repeats: &repeats, zeroes: &zeroes, batch_bytes, zero_bytes,
+            };
+            let mut given_out = vec![0; names.len()];
+            let mut written: Vec<Range<u64>> = Vec::new();
+            let all: Vec<_> = std::iter::once(0..index.count()).collect();
+            for pass in [Pass::Firsts, Pass::Copies] {
+                for piece in Supply::new(given, all.clone(), pass) {
+                    match piece.unwrap() {
+                        Piece::Zero { range, chunks } => {
+                            let inside = spans.iter().filter(|span| range.contains(&span.offset));
+                            let numbers: Vec<u64> = inside.map(|span| span.number).collect();
+                            prop_assert_eq!(numbers.len() as u64, chunks);
+                            for number in numbers {
+                                prop_assert_eq!(names[number as usize], 0);
+                                given_out[number as usize] += 1;
+                            }
+                        }
+                        Piece::Data { spans: piece, from } => {
+                            let len = piece[piece.len() - 1].end() - piece[0].offset;
+                            if from == From::Store {
+                                prop_assert!(len <= batch_bytes || piece.len() == 1);
+                            }
+                            for (one, next) in piece.iter().zip(&piece[1..]) {
+                                prop_assert_eq!(one.end(), next.offset);
+                            }
+                            if let From::Earlier { offset } = from {
+                                prop_assert_eq!(pass, Pass::Copies);
+                                let mut at = offset;
+                                for span in &piece {
+                                    let source = spans.iter().find(|source| source.offset == at).unwrap();
+                                    prop_assert_eq!(source.id, span.id);
+                                    prop_assert!(source.number < piece[0].number);
+                                    prop_assert!(written.contains(&source.range()), "it is not there yet");
+                                    at = source.end();
+                                }
+                            }
+                            for span in &piece {
+                                given_out[span.number as usize] += 1;
+                                if pass == Pass::Firsts {
+                                    written.push(span.range());
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            prop_assert!(given_out.iter().all(|count| *count == 1), "{:?}", given_out);
+            let mut different = names.clone();
+            different.sort_unstable();
+            different.dedup();
+            prop_assert_eq!(repeats.distinct, different.len() as u64);
+        }
+    }
+}

@@ -71,15 +71,15 @@ pub struct PruneReport {
 
 /// Reads the indexes, and finds what they do not name.
 ///
-/// The moment is noted before the indexes are read: what is written or reused after it stays, since its index may
-/// not be among them yet.
+/// The moment is noted before the indexes are read, and lies before the beginning of everybody who works then: what
+/// is used after it stays, since its index may not be among those that were read.
 ///
 /// # Errors
 ///
 /// `Invalid` if there is no index; `Damaged` for an index that cannot be read: nothing is removed then.
 pub fn plan(request: &PruneRequest, task: &Task) -> Result<PrunePlan> {
     let store = stores::open_prune(&request.store)?;
-    let unused_since = store.now()?.checked_sub(request.grace).unwrap_or(SystemTime::UNIX_EPOCH);
+    let unused_since = store.settled()?.checked_sub(request.grace).unwrap_or(SystemTime::UNIX_EPOCH);
     let indexes = indexes_in(&request.indexes)?;
     if indexes.is_empty() {
         return Err(no_index());

@@ -15,7 +15,7 @@ pub(crate) use scan::{Scan, scan};
 
 use super::extract::{Amount, Site, Zeroes, fetched};
 use crate::indexes::{Lenience, open_index};
-use crate::location::Location;
+use crate::location::{Format, Location};
 use crate::registry::{self, Facts, MediumKind, Source};
 use crate::stores::{self, Stores};
 use crate::target::{Claim, Leftover, Opened, Wanted, refuse_same};
@@ -72,6 +72,8 @@ pub struct VerifyReport {
     pub bad_count: u64,
     /// What a repair did.
     pub repair: Option<Repair>,
+    /// Whether a repair was only thought through.
+    pub is_dry_run: bool,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -103,6 +105,11 @@ impl VerifyReport {
     pub fn is_right(&self) -> bool {
         self.has_right_size() && self.found.bad.chunks == 0
     }
+
+    /// Whether what was wrong was written anew, and read back right.
+    pub fn is_repaired(&self) -> bool {
+        self.repair.is_some() && !self.is_dry_run
+    }
 }
 
 /// Opens the index and the target; for a repair claims the target, and opens the stores. Writes nothing.
@@ -113,9 +120,9 @@ impl VerifyReport {
 /// mounted, attached or claimed, `TooSmall` for a device, `NotFound` without a store.
 pub fn plan(request: VerifyRequest, task: &Task) -> Result<VerifyPlan> {
     let index = open_index(&request.index, request.lenience)?;
-    let mut source = registry::open_source(&request.target)?;
-    // A foreign format is what the index says, or it is not: nobody is to be warned.
-    source.facts.looks_like = None;
+    // As it is: what it looks like is what the index says, or it is wrong.
+    let raw = Location { format: Some(Format::Raw), path: request.target.path().to_owned() };
+    let source = registry::open_source(&raw)?;
     let claim = match request.repair {
         true => Some((claim(&request, &index)?, open_chain(&request, &index)?)),
         false => None,
@@ -165,7 +172,7 @@ pub fn perform(plan: VerifyPlan, task: &Task) -> Result<VerifyReport> {
     let look = |image: &dyn Image, numbers| {
         scan(&Scan { index: &index, image, threads, numbers, throttle: throttle.clone() }, task)
     };
-    let found = look(&*source.image, vec![0..index.count()])?;
+    let found = look(&*source.image, std::iter::once(0..index.count()).collect())?;
     let mut report = VerifyReport {
         index: request.index.clone(),
         size_bytes: index.size_bytes(),
@@ -175,6 +182,7 @@ pub fn perform(plan: VerifyPlan, task: &Task) -> Result<VerifyReport> {
         target: source.facts,
         found,
         repair: None,
+        is_dry_run: request.dry_run,
         elapsed: Duration::ZERO,
     };
     if let Some((claim, chain)) = claim {
@@ -185,10 +193,8 @@ pub fn perform(plan: VerifyPlan, task: &Task) -> Result<VerifyReport> {
             false => repair(&request, &index, &report, claim, &chain, task)?,
         };
         let (cache, stores, fetched_bytes) = fetched(&chain);
-        let fetched = Amount {
-            chunks: cache.chunks + stores.chunks,
-            bytes: cache.bytes + stores.bytes,
-        };
+        let fetched =
+            Amount { chunks: cache.chunks + stores.chunks, bytes: cache.bytes + stores.bytes };
         report.repair = Some(Repair { written, fetched, fetched_bytes });
     }
     report.elapsed = start.elapsed();
@@ -216,7 +222,7 @@ fn repair(
     while bad.bad.chunks > 0 {
         let numbers: Vec<_> = bad.ranges.iter().collect();
         task.begin(Phase::Copy, bad.bad.bytes);
-        let assembly = site.assembly(index, &[], chain, &zeroes, request.threads);
+        let assembly = site.assembly(index, chain, &zeroes, request.threads);
         let outcome = assembly.run(&numbers, task).and_then(|()| {
             request.steps.reach("copied");
             task.begin(Phase::Flush, 0);

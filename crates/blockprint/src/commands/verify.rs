@@ -1,0 +1,43 @@
+//! `blockprint verify`.
+
+use std::process::ExitCode;
+
+use engine::ops::verify::{self, VerifyReport, VerifyRequest};
+use engine::{Lenience, Result};
+
+use crate::args::{Common, VerifyArgs};
+use crate::render::{Face, Report, Wanted, json, text};
+use crate::{debug, exit};
+
+pub(super) fn run(args: VerifyArgs, common: &Common, face: &Face) -> Result<ExitCode> {
+    let request = VerifyRequest {
+        index: args.index,
+        target: args.target.into(),
+        stores: args.stores.into(),
+        repair: args.repair,
+        dry_run: args.dry_run,
+        lenience: if args.lenient { Lenience::Lenient } else { Lenience::Strict },
+        limit_bytes_per_s: common.limit,
+        threads: common.threads(),
+        steps: debug::steps(),
+    };
+    let report = face.run(|task| verify::perform(verify::plan(request, task)?, task))?;
+    let is_right = report.is_right() || report.is_repaired();
+    face.report(&Shown { report, list_max: args.list }, Wanted::UnlessQuiet);
+    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(exit::DIFFERENT) })
+}
+
+/// A report of which so many ranges are listed.
+struct Shown {
+    report: VerifyReport,
+    list_max: usize,
+}
+
+impl Report for Shown {
+    fn text(&self) -> String {
+        text::verify(&self.report, self.list_max)
+    }
+    fn json(&self) -> serde_json::Value {
+        json::verify(&self.report)
+    }
+}
