@@ -387,3 +387,25 @@ fn a_cache_is_filled_and_used() {
     assert_eq!((bytes(&second, "stores"), &second["cache"]), (0, &first["stores"]));
     assert_same(&made.source, &target);
 }
+
+#[test]
+fn blocks_of_uncompressed_chunks_are_shared_with_the_target() {
+    let Some(scratch) = require(&casync_as_root().filesystems(&["xfs"])) else { return };
+    let outer = Filesystem::xfs(512 * MIB);
+    let [source, index, store, target] =
+        ["source", "source.caibx", "store", "target"].map(|name| outer.path().join(name));
+    make_mixed(&source, 311, 3);
+    let make = blockprint(&scratch).arg("make").arg(&index).arg(&source).arg("-s").arg(&store);
+    make.args(["--uncompressed", "-m", "64:64:64"]).run().expect_ok();
+    let made = Made { source, index, store };
+    let found = result(made.extract(&scratch, &target).arg("--verify"));
+    assert_same(&made.source, &target);
+    let shared = found["stores_cloned_bytes"].as_u64().unwrap();
+    assert_eq!(shared, bytes(&found, "stores"), "{found}");
+    // They share blocks, not fate.
+    overwrite(&target, 10, b"changed");
+    fs::remove_file(&target).unwrap();
+    let never = result(made.extract(&scratch, &target).args(["--reflink", "never"]));
+    assert_eq!(never["stores_cloned_bytes"], 0, "{never}");
+    assert_same(&made.source, &target);
+}

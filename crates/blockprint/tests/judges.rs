@@ -4,9 +4,22 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use testkit::host::{Outcome, Program, TempDir, run, tool};
+use testkit::host::{Needs, Outcome, Program, TempDir, mounts, require, run, tool};
 
 use crate::support::blockprint;
+
+/// A folder in memory, where there is one: for tests that ask for no power cut, but for many flushes.
+pub(crate) fn quick_folder(label: &str) -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let is_memory = mounts().iter().any(|entry| entry.kind == "tmpfs" && entry.point == memory);
+    if is_memory { TempDir::below(memory, label) } else { TempDir::new(label) }
+}
+
+/// The same for a test that asks casync; `None` where that is missing.
+#[track_caller]
+pub(crate) fn folder_for_casync() -> Option<TempDir> {
+    require(&Needs::none().tools(&["casync"])).map(|_| quick_folder("casync"))
+}
 
 /// `blockprint make INDEX SOURCE --store STORE`, to which options can be added.
 pub(crate) fn make_index(scratch: &TempDir, index: &Path, source: &Path, store: &Path) -> Program {

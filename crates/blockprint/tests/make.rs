@@ -9,7 +9,7 @@ use testkit::host::{LoopDevice, LoopOptions, Needs, TempDir, require};
 
 use crate::judges::{
     assert_complete, assert_only_chunks, assert_sound, casync_extract, casync_make, chunk_files,
-    ids, items, make_index, place,
+    folder_for_casync, ids, items, make_index, place, quick_folder,
 };
 use crate::support::{
     KIB, MIB, Part, assert_same, blockprint, make, make_mixed, make_noise, names, overwrite,
@@ -59,7 +59,7 @@ fn random_sizes(rng: &mut fastrand::Rng, size: u64) -> (u64, u64, u64) {
 
 #[test]
 fn indexes_of_random_disks_are_those_of_casync_and_casync_extracts_them() {
-    let Some(scratch) = require(&Needs::none().tools(&["casync"])) else { return };
+    let Some(scratch) = folder_for_casync() else { return };
     let may_attach = Needs::root().missing().is_empty();
     let mut rng = fastrand::Rng::with_seed(0xB10C);
     for round in 0..30 {
@@ -106,7 +106,7 @@ fn indexes_of_random_disks_are_those_of_casync_and_casync_extracts_them() {
 
 /// An image of 8 MiB with data, zeroes and holes in it, and where its index and its store belong.
 fn prepare(seed: u64) -> (TempDir, PathBuf, PathBuf, PathBuf) {
-    let scratch = TempDir::new("make");
+    let scratch = quick_folder("make");
     let image = scratch.join("disk.img");
     make_mixed(&image, seed, 2);
     let (index, store) = (scratch.join("disk.caibx"), scratch.join("store"));
@@ -132,14 +132,16 @@ fn a_store_that_has_all_chunks_stays_as_it_is() {
     let (kept, distinct) = (chunk_files(&store), ids(&index).len());
     assert_eq!((kept.len(), &first["new_chunks"]), (distinct, &distinct.into()));
     assert_eq!(first["reused_chunks"], 0);
-    let packed: u64 =
-        kept.iter().map(|name| fs::metadata(store.join(name)).unwrap().len()).sum();
+    let packed: u64 = kept.iter().map(|name| fs::metadata(store.join(name)).unwrap().len()).sum();
     assert_eq!(first["packed_bytes"], packed);
     let other = scratch.join("other.caibx");
     let again = make_index(&scratch, &other, &image, &store).arg("--json").run().expect_ok();
     let again = &again.result()["store"];
     assert_eq!((&again["new_chunks"], &again["packed_bytes"]), (&0.into(), &0.into()));
-    assert_eq!((&again["reused_chunks"], &again["reused_bytes"]), (&distinct.into(), &first["new_bytes"]));
+    assert_eq!(
+        (&again["reused_chunks"], &again["reused_bytes"]),
+        (&distinct.into(), &first["new_bytes"])
+    );
     assert_eq!(chunk_files(&store), kept);
     assert!(fs::read(&other).unwrap() == fs::read(&index).unwrap());
     assert_only_chunks(&store);
@@ -227,7 +229,7 @@ fn a_dry_run_counts_right_and_writes_nothing() {
 
 #[test]
 fn plain_chunks_and_other_levels_are_extracted_by_casync_too() {
-    let Some(scratch) = require(&Needs::none().tools(&["casync"])) else { return };
+    let Some(scratch) = folder_for_casync() else { return };
     let image = scratch.join("disk.img");
     make_random(&image, &mut fastrand::Rng::with_seed(305), 3 * MIB + 7, true);
     let mut sizes = Vec::new();
@@ -261,7 +263,7 @@ fn plain_chunks_and_other_levels_are_extracted_by_casync_too() {
 
 #[test]
 fn the_rule_of_older_desync_never_cuts_at_the_smallest_size() {
-    let scratch = TempDir::new("make");
+    let scratch = quick_folder("make");
     let image = scratch.join("disk.img");
     make_noise(&image, 306, MIB);
     // The divisor is small, so that many chunks end at the first test.
@@ -270,7 +272,8 @@ fn the_rule_of_older_desync_never_cuts_at_the_smallest_size() {
         let call = blockprint(&scratch).arg("make").arg(&index).arg(&image);
         call.args(["-m", "48B:64B:1000B", "--chunker", rule]).run().expect_ok();
         let mut start = 0;
-        let lens = items(&index).into_iter().map(|(end, _)| end - std::mem::replace(&mut start, end));
+        let lens =
+            items(&index).into_iter().map(|(end, _)| end - std::mem::replace(&mut start, end));
         lens.collect::<Vec<_>>()
     });
     let smallest = |lens: &[u64]| lens[..lens.len() - 1].iter().min().copied();
@@ -299,16 +302,23 @@ fn programs_are_told_in_json() {
         "name new_bytes new_chunks packed_bytes repaired_chunks reused_bytes reused_chunks"
     );
     assert_eq!((&result["command"], &result["digest"]), (&"make".into(), &"sha512-256".into()));
-    assert_eq!((&result["size_bytes"], &result["chunks"]), (&(8 * MIB).into(), &items(&index).len().into()));
+    assert_eq!(
+        (&result["size_bytes"], &result["chunks"]),
+        (&(8 * MIB).into(), &items(&index).len().into())
+    );
     let sizes = &result["chunk_sizes"];
-    assert_eq!((&sizes["min"], &sizes["max"]), (&(16 * KIB).into(), &(256 * KIB).into()), "{sizes}");
+    assert_eq!(sizes["min_bytes"], 16 * KIB, "{sizes}");
+    assert_eq!(
+        (&sizes["avg_bytes"], &sizes["max_bytes"]),
+        (&(64 * KIB).into(), &(256 * KIB).into())
+    );
     assert_eq!(result["index"], index.display().to_string());
     assert_eq!(result["source"], image.display().to_string());
 }
 
 #[test]
 fn a_terabyte_of_holes_takes_seconds_and_is_cut_as_casync_cuts_its_beginning() {
-    let Some(scratch) = require(&Needs::none().tools(&["casync"])) else { return };
+    let Some(scratch) = folder_for_casync() else { return };
     let (image, short) = (scratch.join("disk.img"), scratch.join("short.img"));
     let (index, theirs, store) =
         (scratch.join("disk.caibx"), scratch.join("short.caibx"), scratch.join("store"));
@@ -327,7 +337,10 @@ fn a_terabyte_of_holes_takes_seconds_and_is_cut_as_casync_cuts_its_beginning() {
     assert!(ours[..same] == theirs[..same]);
     let info = blockprint(&scratch).args(["index", "info", "--json"]).arg(&index);
     let info = info.arg("--store").arg(&store).run().expect_ok().result();
-    assert_eq!((&info["size_bytes"], &info["all"]["bytes"]), (&(1u64 << 40).into(), &(1u64 << 40).into()));
+    assert_eq!(
+        (&info["size_bytes"], &info["all"]["bytes"]),
+        (&(1u64 << 40).into(), &(1u64 << 40).into())
+    );
     assert_eq!(info["all"]["chunks"], (ours.len() as u64 - 104) / 40);
     assert_eq!(info["distinct"], info["in_stores"]);
     let distinct = chunk_files(&store).len() as u64;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use testkit::host::{Program, TempDir};
 
-use crate::judges::{assert_complete, assert_sound, chunk_files, make_index, store};
+use crate::judges::{assert_complete, assert_sound, chunk_files, make_index, quick_folder, store};
 use crate::support::{KIB, MIB, Part, blockprint, make, names};
 
 struct Scene {
@@ -19,7 +19,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let scratch = TempDir::new("make-kill");
+        let scratch = quick_folder("make-kill");
         let [image, index, store] =
             ["disk.img", "disk.caibx", "store"].map(|name| scratch.join(name));
         Scene { scratch, image, index, store }
@@ -51,7 +51,10 @@ impl Scene {
         let found = fs::read(&self.index).ok();
         let is_one_of_them = found.as_deref() == old || found.as_deref() == Some(new);
         assert!(is_one_of_them, "{when}: the index is neither the old nor the new one");
-        assert_eq!(names(self.scratch.path()).iter().filter(|name| name.contains("caibx")).count(), usize::from(found.is_some()));
+        assert_eq!(
+            names(self.scratch.path()).iter().filter(|name| name.contains("caibx")).count(),
+            usize::from(found.is_some())
+        );
         assert_sound(&self.scratch, &self.store);
         if found.is_some() {
             assert_complete(&self.index, &self.store, when);
@@ -129,7 +132,7 @@ fn make_many(scratch: &TempDir, name: &str, parts: &[u64], store: &Path) -> Path
 
 #[test]
 fn killed_at_any_moment_a_prune_leaves_every_chunk_that_an_index_names() {
-    let scratch = TempDir::new("prune-kill");
+    let scratch = quick_folder("prune-kill");
     let path = scratch.join("store");
     let mut rng = fastrand::Rng::with_seed(341);
     let kept = make_many(&scratch, "kept.caibx", &[1, 2], &path);

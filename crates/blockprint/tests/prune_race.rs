@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use testkit::host::{Program, TempDir};
 
-use crate::judges::{assert_complete, assert_sound, make_index, store};
+use crate::judges::{assert_complete, assert_sound, make_index, quick_folder, store};
 use crate::support::{KIB, MIB, Part, make, make_noise, until_stopped};
 
 /// A store, and a folder of indexes in which one always stays.
@@ -20,7 +20,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let scratch = TempDir::new("prune-race");
+        let scratch = quick_folder("prune-race");
         let (indexes, store) = (scratch.join("indexes"), scratch.join("store"));
         fs::create_dir(&indexes).unwrap();
         let scene = Scene { scratch, indexes, store };

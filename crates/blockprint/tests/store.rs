@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use testkit::host::{Needs, TempDir, require, run, tool};
 
 use crate::judges::{
-    assert_complete, assert_sound, casync_extract, casync_make, chunk_files, ids, make_index, place,
-    store,
+    assert_complete, assert_sound, casync_extract, casync_make, chunk_files, folder_for_casync,
+    ids, make_index, place, quick_folder, store,
 };
 use crate::support::{KIB, MIB, Part, assert_refused, assert_same, make, make_noise, names};
 
@@ -24,7 +24,7 @@ struct Scene {
 
 impl Scene {
     fn new(seed: u64, len: u64) -> Self {
-        let scratch = TempDir::new("store");
+        let scratch = quick_folder("store");
         let [image, index, store] =
             ["disk.img", "disk.caibx", "store"].map(|name| scratch.join(name));
         let scene = Scene { scratch, image, index, store };
@@ -47,7 +47,8 @@ impl Scene {
         assert_eq!(result["damaged_count"], files.len());
         for file in files {
             let shown = file.display().to_string();
-            let names_it = |one: &serde_json::Value| one["message"].as_str().unwrap().contains(&shown);
+            let names_it =
+                |one: &serde_json::Value| one["message"].as_str().unwrap().contains(&shown);
             assert!(found.iter().any(names_it), "{shown} is not named:\n{outcome}");
         }
         assert_eq!(outcome.status.code(), Some(if result["sound"] == true { 0 } else { 1 }));
@@ -114,7 +115,7 @@ fn plain_chunks_truncated_empty_and_foreign_files_are_judged_too() {
     // What is no chunk by its name is nobody's business.
     fs::write(copy.join("README"), "mine").unwrap();
     fs::write(paths[3].with_extension("txt"), "mine too").unwrap();
-    fs::create_dir(copy.join("lost+found")).unwrap();
+    fs::create_dir(copy.join("0x00")).unwrap();
     scene.assert_found(&[&paths[0], &paths[1], &paths[2]], &["--remove"]);
     assert_sound(&scene.scratch, &copy);
     assert_eq!(chunk_files(&copy).len(), files.len() - 3 + 1);
@@ -188,7 +189,7 @@ fn a_good_chunk_is_not_lost_with_a_bad_one_of_the_same_name() {
 
 #[test]
 fn casyncs_own_stores_are_read_whatever_they_are_packed_with() {
-    let Some(scratch) = require(&Needs::none().tools(&["casync"])) else { return };
+    let Some(scratch) = folder_for_casync() else { return };
     let image = scratch.join("disk.img");
     make(&image, 385, &[Part::Noise(900 * KIB), Part::Zeroes(600 * KIB), Part::Noise(5)]);
     let path = scratch.join("store");
@@ -229,7 +230,9 @@ fn casyncs_own_stores_are_read_whatever_they_are_packed_with() {
 
 #[test]
 fn copies_have_all_or_what_is_asked_for_in_either_form() {
-    let Some(_scratch) = require(&Needs::none().tools(&["casync"])) else { return };
+    if folder_for_casync().is_none() {
+        return;
+    }
     let scene = Scene::new(386, 2 * MIB);
     let other = scene.scratch.join("other.caibx");
     let image = scene.scratch.join("other.img");
@@ -360,7 +363,10 @@ fn prune_removes_what_no_index_names_and_nothing_else() {
     };
     // All is younger than an hour, the default.
     let young = prune(&[]).result();
-    assert_eq!((&young["removed"], &young["kept"]), (&0.into(), &(all.len() - wanted.len()).into()));
+    assert_eq!(
+        (&young["removed"], &young["kept"]),
+        (&0.into(), &(all.len() - wanted.len()).into())
+    );
     age(&scene.store, Duration::from_secs(3000));
     assert_eq!(prune(&[]).result()["removed"], 0);
     assert_eq!(prune(&["--grace", "1h"]).result()["removed"], 0);
@@ -369,7 +375,10 @@ fn prune_removes_what_no_index_names_and_nothing_else() {
     assert_eq!(plan["unused"], all.len() - wanted.len());
     assert_eq!(plan["used"], wanted.len());
     let result = prune(&["--grace", "40m"]).result();
-    assert_eq!((&result["removed"], &result["removed_bytes"]), (&plan["unused"], &plan["unused_bytes"]));
+    assert_eq!(
+        (&result["removed"], &result["removed_bytes"]),
+        (&plan["unused"], &plan["unused_bytes"])
+    );
     let left = chunk_files(&scene.store);
     assert_eq!(left.len(), wanted.len());
     assert!(wanted.iter().all(|id| place(&scene.store, id).exists()));
@@ -405,7 +414,7 @@ fn what_the_dead_left_is_swept_and_foreign_files_stay() {
 
 #[test]
 fn a_store_that_is_not_there_is_not_made_by_looking_for_it() {
-    let scratch = TempDir::new("store");
+    let scratch = quick_folder("store");
     let missing = scratch.join("missing");
     for command in ["info", "list", "verify"] {
         assert_refused(store(&scratch, command, &missing).run(), 10, &["missing"]);

@@ -22,7 +22,7 @@ mod target;
 /// The words of chunking that a face needs to speak with an operation.
 pub mod chunking {
     pub use chunks::chunker::Rule;
-    pub use chunks::index::Span;
+    pub use chunks::index::{Excluded, Span};
     pub use chunks::ingest::{Existing, Totals};
     pub use chunks::store::{DEFAULT_LEVEL, Form, Stored};
     pub use chunks::{Algorithm, ChunkId, ChunkSizes};

@@ -149,7 +149,8 @@ pub fn open_source(location: &Location) -> Result<Source> {
 }
 
 /// Opens the image at `location` for reading. A device is raw; so is a file, unless its prefix says otherwise, or
-/// it is an index ([`is_index`]), whose chunks come from `stores`.
+/// it is an index, whose chunks come from `stores`: it begins like one, and its name (`.caibx`, `.caidx`) or a length
+/// that no disk has says so too.
 ///
 /// # Errors
 ///

@@ -19,6 +19,8 @@ pub struct Stores {
     pub sources: Vec<StoreLocation>,
     /// Asked first, and filled with what is fetched; made if it is not there.
     pub cache: Option<StoreLocation>,
+    /// The form in which the cache keeps what is fetched.
+    pub cache_form: Form,
 }
 
 impl Stores {
@@ -158,8 +160,8 @@ pub fn open_write(location: &StoreLocation, form: Form) -> Result<Arc<dyn WriteS
 
 /// Opens a store to keep what is fetched; it is made if it is not there. What a power cut breaks in it is found when
 /// it is read, and fetched again: nobody has to wait for the disk because of it.
-fn open_cache(location: &StoreLocation) -> Result<Arc<dyn WriteStore>> {
-    let options = LocalOptions { durable: false, ..LocalOptions::default() };
+fn open_cache(location: &StoreLocation, form: Form) -> Result<Arc<dyn WriteStore>> {
+    let options = LocalOptions { form, durable: false, ..LocalOptions::default() };
     Ok(Arc::new(LocalStore::create(location.folder()?, &options)?))
 }
 
@@ -169,7 +171,13 @@ fn open_cache(location: &StoreLocation) -> Result<Arc<dyn WriteStore>> {
 ///
 /// As [`open_write`].
 pub fn open_prune(location: &StoreLocation) -> Result<Box<dyn PruneStore>> {
-    Ok(Box::new(LocalStore::open(location.folder()?, &LocalOptions::default())?))
+    open_prune_as(location, Form::Compressed)
+}
+
+/// The same; of a chunk that is there in both forms, that in `form` is fetched.
+pub(crate) fn open_prune_as(location: &StoreLocation, form: Form) -> Result<Box<dyn PruneStore>> {
+    let options = LocalOptions { form, ..LocalOptions::default() };
+    Ok(Box::new(LocalStore::open(location.folder()?, &options)?))
 }
 
 /// Opens the stores that were named; if none was and `look_for_default` says so, the default store of the index.
@@ -202,7 +210,7 @@ pub fn open_chain(
             sources.push(Arc::from(open_read(member)?));
         }
     }
-    let cache = stores.cache.as_ref().map(open_cache).transpose()?;
+    let cache = stores.cache.as_ref().map(|cache| open_cache(cache, stores.cache_form)).transpose()?;
     let chain = Chain::new(sources, cache, algorithm);
     Ok(Some(chain).filter(|chain| !chain.is_empty()))
 }
@@ -330,7 +338,7 @@ mod tests {
         assert_eq!(group.to_string(), format!("/nowhere/at/all|{here}"));
         let store = open_read(&group).unwrap();
         assert!(!store.has(&ChunkId([0; 32])).unwrap());
-        let stores = Stores { sources: vec![group.clone()], cache: None };
+        let stores = Stores { sources: vec![group.clone()], ..Stores::default() };
         let index = Path::new("/nowhere/index");
         let chain = open_chain(&stores, index, Algorithm::Sha256, false).unwrap().unwrap();
         assert_eq!(chain.counts().len(), 1);

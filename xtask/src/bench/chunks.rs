@@ -128,7 +128,8 @@ pub(super) fn make_new(bench: &Bench) -> Result<Vec<Row>, String> {
     drop(contestants);
     let sizes = [&ours.1, &theirs.1].map(|store| Measure::Bytes(bytes_below(store)));
     fresh(&ours.1)?;
-    let memory = [our_make(), site.casync_make(&theirs.0, &theirs.1)].map(peak_bytes);
+    let memory =
+        [our_make(), site.casync_make(&theirs.0, &theirs.1)].map(|command| peak_bytes(&command));
     let [our_memory, their_memory] = memory;
     let peer = "casync make".to_string();
     let job = "make of 2 GiB, new store";
@@ -195,9 +196,9 @@ pub(super) fn extract(bench: &Bench) -> Result<Vec<Row>, String> {
     drop(contestants);
     try_run(tool("cmp").arg(&site.image).arg(&target))?;
     prepare()?;
-    let our_memory = peak_bytes(our_extract())?;
+    let our_memory = peak_bytes(&our_extract())?;
     prepare()?;
-    let their_memory = peak_bytes(their_extract())?;
+    let their_memory = peak_bytes(&their_extract())?;
     let _ = fs::remove_file(&target);
     let peer = "casync extract".to_string();
     Ok(vec![
@@ -280,7 +281,7 @@ fn bytes_below(folder: &Path) -> u64 {
 }
 
 /// The most memory that a command has resident.
-fn peak_bytes(command: Command) -> Result<Measure, String> {
+fn peak_bytes(command: &Command) -> Result<Measure, String> {
     let mut timed = tool("time");
     timed.args(["-q", "-f", "%M"]).arg(command.get_program()).args(command.get_args());
     let output = timed.output().map_err(|cause| format!("cannot start time: {cause}"))?;

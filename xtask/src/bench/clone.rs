@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Bench;
 use super::inputs::{LARGE_BYTES, copy, image_of_usr, require_room};
@@ -46,11 +47,11 @@ pub(super) fn idle_file(bench: &Bench) -> Result<Vec<Row>, String> {
     ];
     let times = medians(bench.rounds.unwrap_or(ROUNDS), &mut contestants)?;
     // Ours flushes the clone before it reports success; of the peer both are shown.
-    let row = |peer: &str, theirs| Row {
+    let row = |peer: &str, theirs: Duration| Row {
         job: "clone 2 GiB, idle, XFS, flushed".to_string(),
         ours: times[0].into(),
         peer: peer.to_string(),
-        theirs,
+        theirs: theirs.into(),
         goal: Goal::AtMostTimes(1.2),
     };
     Ok(vec![row("cp --reflink=always", times[1]), row("cp --reflink=always; sync FILE", times[2])])

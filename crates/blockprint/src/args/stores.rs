@@ -22,6 +22,7 @@ impl From<StoresArgs> for Stores {
         Stores {
             sources: args.store.into_iter().map(StoreLocation::from).collect(),
             cache: args.cache.map(StoreLocation::from),
+            ..Stores::default()
         }
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn run(args: IndexArgs, face: &Face) -> Result<ExitCode> {
                 stores: Stores {
                     sources: args.store.into_iter().map(StoreLocation::from).collect(),
                     cache: args.cache.map(StoreLocation::from),
+                    ..Stores::default()
                 },
                 seeds: args.seed,
             };

@@ -1,5 +1,6 @@
 //! `blockprint store`.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use engine::chunking::Form;
@@ -90,6 +91,7 @@ fn copy(args: StoreCopyArgs, common: &Common, face: &Face) -> Result<ExitCode> {
         target: StoreLocation::parse(&args.target),
         indexes: args.index,
         ignore: args.ignore,
+        ignore_chunks: HashSet::new(),
         form,
         lenience: lenience(args.lenient),
         level: args.packing.level,

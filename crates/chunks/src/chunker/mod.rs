@@ -102,11 +102,11 @@ mod tests {
         while start < blob.len() {
             let remaining = blob.len() - start;
             let mut len = first.min(remaining);
-            while remaining >= first {
+            let is_end = |len: usize| {
                 let hash = window_hash(blob[start + len - 48..start + len].try_into().unwrap());
-                if len >= max || hash % divisor == divisor - 1 || len == remaining {
-                    break;
-                }
+                len >= max || hash % divisor == divisor - 1 || len == remaining
+            };
+            while remaining >= first && !is_end(len) {
                 len += 1;
             }
             start += len;

@@ -22,8 +22,11 @@ pub(super) const TABLE_HEADER_BYTES: u64 = 16;
 
 /// The digest is SHA-512/256, else SHA-256.
 pub(super) const FLAG_SHA512_256: u64 = 1 << 61;
-/// What casync sets for a plain blob: `.caexclude` honoured, nodump files excluded. They mean nothing there.
-pub(super) const FLAGS_OF_BLOB: u64 = 1 << 63 | 1 << 60;
+/// What casync left out while it made an archive: what `.caexclude` files name, submounts, nodump files. It sets them for
+/// a blob too, where they mean nothing.
+pub(super) const FLAG_LISTED: u64 = 1 << 60;
+pub(super) const FLAG_SUBMOUNTS: u64 = 1 << 62;
+pub(super) const FLAG_NODUMP: u64 = 1 << 63;
 /// Bits 0 to 32 are features of archives, 60 to 63 stand above; the rest has no meaning yet.
 pub(super) const FLAGS_KNOWN: u64 = 0xF000_0001_FFFF_FFFF;
 

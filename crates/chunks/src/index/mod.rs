@@ -34,6 +34,24 @@ pub struct Header {
     pub sizes: ChunkSizes,
 }
 
+/// What casync is told to leave out of an archive, and notes in the flags of every index, also in that of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Excluded {
+    /// Files with the attribute `nodump`.
+    pub nodump: bool,
+    /// What is mounted below.
+    pub submounts: bool,
+    /// What `.caexclude` files name.
+    pub listed: bool,
+}
+
+impl Default for Excluded {
+    /// casync's default.
+    fn default() -> Self {
+        Excluded { nodump: true, submounts: false, listed: true }
+    }
+}
+
 impl Header {
     /// That of a blob, as casync writes it.
     pub fn new(algorithm: Algorithm, sizes: ChunkSizes) -> Self {
@@ -41,7 +59,22 @@ impl Header {
             Algorithm::Sha512_256 => layout::FLAG_SHA512_256,
             Algorithm::Sha256 => 0,
         };
-        Header { flags: layout::FLAGS_OF_BLOB | digest, sizes }
+        Header { flags: digest, sizes }.excluding(Excluded::default())
+    }
+
+    /// The same with other notes of what was left out.
+    pub fn excluding(self, excluded: Excluded) -> Self {
+        let Excluded { nodump, submounts, listed } = excluded;
+        let notes = [
+            (nodump, layout::FLAG_NODUMP),
+            (submounts, layout::FLAG_SUBMOUNTS),
+            (listed, layout::FLAG_LISTED),
+        ];
+        let flags = notes.iter().fold(self.flags, |flags, &(is_set, bit)| match is_set {
+            true => flags | bit,
+            false => flags & !bit,
+        });
+        Header { flags, ..self }
     }
 
     /// The digest that names the chunks.

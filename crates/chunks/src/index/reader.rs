@@ -48,12 +48,12 @@ impl Index {
         let name = medium.name().to_string();
         let len = medium.len()?;
         let wrong = Wrong { name: &name };
-        if len < HEAD_BYTES + ITEM_BYTES || (len - HEAD_BYTES) % ITEM_BYTES != 0 {
+        if len < HEAD_BYTES + ITEM_BYTES || !(len - HEAD_BYTES).is_multiple_of(ITEM_BYTES) {
             let sentence = format!(
                 "{len} bytes are no index: one of n chunks has {} + {ITEM_BYTES} n",
                 HEAD_BYTES + ITEM_BYTES
             );
-            return Err(wrong.at(0..len, sentence));
+            return Err(wrong.at(0..len, &sentence));
         }
         let mut head = [0; HEAD_BYTES as usize];
         medium.read_at(&mut head, 0)?;
@@ -80,9 +80,7 @@ impl Index {
         index.medium.read_at(&mut tail, HEAD_BYTES + count * ITEM_BYTES)?;
         if tail != layout::tail(count) {
             let at = len - ITEM_BYTES..len;
-            return Err(
-                wrong.at(at, "its tail is wrong: it was cut off, or written by halves".into())
-            );
+            return Err(wrong.at(at, "its tail is wrong: it was cut off, or written by halves"));
         }
         (index.marks, index.size_bytes) = (marks, end);
         Ok(index)
@@ -95,12 +93,12 @@ impl Index {
     /// As [`open`](Index::open); `Damaged` if it is longer than `limit_bytes`.
     pub fn read(input: impl Read, name: &str, limit_bytes: u64, flags: Flags) -> Result<Self> {
         let mut bytes = Vec::new();
-        input.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(|cause| {
+        input.take(limit_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(|cause| {
             Error::io(format!("cannot read the index {name}"), cause).at(name, None)
         })?;
         if bytes.len() as u64 > limit_bytes {
             let sentence = format!("it is longer than {limit_bytes} bytes");
-            return Err(Wrong { name }.at(limit_bytes..limit_bytes + 1, sentence));
+            return Err(Wrong { name }.at(limit_bytes..limit_bytes + 1, &sentence));
         }
         let medium = MemoryMedium::new(name, bytes.len() as u64);
         medium.write_at(&bytes, 0)?;
@@ -166,7 +164,11 @@ impl Index {
                 high = middle;
             }
         }
-        self.chunks(low..low + 1).next().unwrap_or_else(|| Err(self.changed()))
+        let span = self.chunks(low..low + 1).next().unwrap_or_else(|| Err(self.changed()))?;
+        if !span.range().contains(&offset) {
+            return Err(self.changed());
+        }
+        Ok(span)
     }
 
     fn end_of(&self, number: u64) -> Result<u64> {
@@ -184,12 +186,12 @@ impl Index {
 fn read_head(head: &[u8], flags: Flags, wrong: &Wrong<'_>) -> Result<Header> {
     let word = |offset: usize| layout::word(head, offset);
     if word(8) != layout::INDEX_TYPE {
-        return Err(wrong.at(8..16, format!("it is no index: its type is {:#018x}", word(8))));
+        return Err(wrong.at(8..16, &format!("it is no index: its type is {:#018x}", word(8))));
     }
     if word(0) != layout::INDEX_BYTES {
         let sentence =
             format!("its header claims {} bytes instead of {}", word(0), layout::INDEX_BYTES);
-        return Err(wrong.at(0..8, sentence));
+        return Err(wrong.at(0..8, &sentence));
     }
     let unknown = word(16) & !layout::FLAGS_KNOWN;
     if unknown != 0 && flags == Flags::Known {
@@ -200,13 +202,13 @@ fn read_head(head: &[u8], flags: Flags, wrong: &Wrong<'_>) -> Result<Header> {
         return Err(Error::new(ErrorKind::Unsupported, sentence).at(wrong.name, Some(16..24)));
     }
     let sizes = ChunkSizes::new(word(24), word(32), word(40))
-        .map_err(|error| wrong.at(24..48, "its chunk sizes are wrong".into()).because(error))?;
+        .map_err(|error| wrong.at(24..48, "its chunk sizes are wrong").because(error))?;
     if word(48) != layout::TABLE_SIZE {
         let sentence = format!("its table claims the size {:#018x} instead of all ones", word(48));
-        return Err(wrong.at(48..56, sentence));
+        return Err(wrong.at(48..56, &sentence));
     }
     if word(56) != layout::TABLE_TYPE {
-        return Err(wrong.at(56..64, format!("its table has the type {:#018x}", word(56))));
+        return Err(wrong.at(56..64, &format!("its table has the type {:#018x}", word(56))));
     }
     Ok(Header { flags: word(16), sizes })
 }
@@ -217,7 +219,7 @@ struct Wrong<'a> {
 }
 
 impl Wrong<'_> {
-    fn at(&self, range: Range<u64>, sentence: String) -> Error {
+    fn at(&self, range: Range<u64>, sentence: &str) -> Error {
         let start = range.start;
         Error::new(
             ErrorKind::Damaged,
@@ -262,7 +264,7 @@ impl Chunks<'_> {
                 "chunk {} is said to end at {end}, but it begins at {offset} and has at most {max} bytes",
                 self.next
             );
-            return Err(wrong.at(place..place + 8, sentence));
+            return Err(wrong.at(place..place + 8, &sentence));
         }
         let id = ChunkId(*item[8..].first_chunk().expect("32 bytes"));
         let span = Span { number: self.next, offset, len_bytes: end - offset, id };

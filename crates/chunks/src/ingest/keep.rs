@@ -96,7 +96,8 @@ impl<'a> Kept<'a> {
         level: i32,
         existing: Existing,
     ) -> Self {
-        Kept { store, algorithm, level, existing, seen: Seen::default(), totals: Mutex::default() }
+        let seen = Seen::at_most(SEEN_LIMIT);
+        Kept { store, algorithm, level, existing, seen, totals: Mutex::default() }
     }
 
     /// What was kept so far.
@@ -106,7 +107,12 @@ impl<'a> Kept<'a> {
 
     /// Whether the store's chunk is what its name says.
     fn is_good(&self, unpacker: &mut Unpacker, id: &ChunkId, len_bytes: u64) -> bool {
-        let Ok(Some(packed)) = self.store.fetch(id) else { return false };
+        let packed = match self.store.fetch(id) {
+            Ok(Some(packed)) => packed,
+            // Put by this work, and waiting for a flush.
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
         unpacker
             .unpack(packed, Length::Exactly(len_bytes))
             .and_then(|plain| plain.verify(id, self.algorithm))
@@ -157,7 +163,8 @@ pub struct Wondered<'a> {
 impl<'a> Wondered<'a> {
     /// Asks `store` what it has; without one, everything would be new.
     pub fn new(store: Option<&'a dyn ReadStore>) -> Self {
-        Wondered { store, seen: Seen::default(), totals: Mutex::default() }
+        // No store remembers for it what came before.
+        Wondered { store, seen: Seen::at_most(usize::MAX), totals: Mutex::default() }
     }
 
     /// What was counted so far; how small chunks could be packed is not known.
@@ -189,17 +196,23 @@ impl Keep for Wondered<'_> {
 }
 
 /// Names that came already.
-#[derive(Default)]
-struct Seen(Mutex<HashSet<ChunkId>>);
+struct Seen {
+    names: Mutex<HashSet<ChunkId>>,
+    limit: usize,
+}
 
 impl Seen {
+    fn at_most(limit: usize) -> Self {
+        Seen { names: Mutex::default(), limit }
+    }
+
     /// Whether it is the first time that this chunk comes, as far as that is remembered.
     fn is_first(&self, id: &ChunkId) -> bool {
-        let mut seen = lock(&self.0);
-        if seen.len() >= SEEN_LIMIT {
-            seen.clear();
+        let mut names = lock(&self.names);
+        if names.len() >= self.limit {
+            names.clear();
         }
-        seen.insert(*id)
+        names.insert(*id)
     }
 }
 

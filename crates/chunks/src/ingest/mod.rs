@@ -158,7 +158,7 @@ impl<K: Keep, W: FnMut(Run) -> Result<()>> Shared<'_, K, W> {
             self.task.checkpoint()?;
             let mut done = |job: Job, digest: [u8; DIGEST_BYTES]| {
                 if failed.is_ok() {
-                    failed = self.named(&mut keeper, job, digest);
+                    failed = self.named(&mut keeper, &job, digest);
                 }
             };
             loop {
@@ -276,7 +276,7 @@ impl<K: Keep, W: FnMut(Run) -> Result<()>> Shared<'_, K, W> {
     }
 
     /// The name of a chunk is known.
-    fn named(&self, keeper: &mut K::Keeper, job: Job, digest: [u8; DIGEST_BYTES]) -> Result<()> {
+    fn named(&self, keeper: &mut K::Keeper, job: &Job, digest: [u8; DIGEST_BYTES]) -> Result<()> {
         let id = ChunkId(digest);
         self.keep.chunk(keeper, &id, &job.pieces)?;
         let mut state = lock(&self.state);

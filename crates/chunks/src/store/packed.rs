@@ -19,9 +19,10 @@ use zstd_safe::{CCtx, CParameter, DCtx};
 use crate::{ChunkId, MAX_CHUNK_BYTES};
 
 /// How the bytes of a chunk are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Form {
     /// One compressed frame: `.cacnk`. New ones are zstd.
+    #[default]
     Compressed,
     /// As they are: a file without extension.
     Plain,

@@ -1,9 +1,11 @@
 //! The operations: one folder each, named like the command.
 
 pub mod cat;
+pub mod chop;
 pub mod clone;
 pub mod compare;
 pub mod copy;
+pub mod digest;
 pub mod extract;
 pub mod index;
 pub mod info;

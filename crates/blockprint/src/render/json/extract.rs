@@ -48,6 +48,7 @@ pub(crate) fn extract(report: &ExtractReport) -> Value {
         "self_cloned_bytes": report.own_cloned_bytes,
         "cache": amount(report.cache),
         "stores": amount(report.stores),
+        "stores_cloned_bytes": report.stores_cloned_bytes,
         "fetched_bytes": report.fetched_bytes,
         "damaged": damaged,
         "verified": report.verified,

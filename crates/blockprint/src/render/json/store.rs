@@ -28,8 +28,11 @@ pub(crate) fn stored(stored: &Stored) -> Value {
 }
 
 pub(crate) fn store_verify(report: &VerifyReport) -> Value {
-    let damaged: Vec<Value> =
-        report.damaged.iter().map(|(id, why)| json!({ "id": id.hex(), "message": why })).collect();
+    let damaged: Vec<Value> = report
+        .damaged
+        .iter()
+        .map(|bad| json!({ "id": bad.id.hex(), "message": bad.sentence }))
+        .collect();
     json!({
         "event": "result",
         "command": "store verify",

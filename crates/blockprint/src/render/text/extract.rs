@@ -59,7 +59,8 @@ pub(crate) fn extract(report: &ExtractReport) -> String {
     if report.stores.chunks > 0 {
         let _ = write!(text, " (packed {})", Bytes(report.fetched_bytes));
     }
-    let cloned_bytes = report.seeds_cloned_bytes + report.own_cloned_bytes;
+    let cloned_bytes =
+        report.seeds_cloned_bytes + report.own_cloned_bytes + report.stores_cloned_bytes;
     if cloned_bytes > 0 {
         let _ = write!(text, ", {} shared", Bytes(cloned_bytes));
     }

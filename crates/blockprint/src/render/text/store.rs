@@ -20,7 +20,7 @@ pub(crate) fn store(report: &StoreReport) -> String {
 }
 
 pub(crate) fn store_verify(report: &VerifyReport) -> String {
-    let mut lines: Vec<String> = report.damaged.iter().map(|(_, why)| why.clone()).collect();
+    let mut lines: Vec<String> = report.damaged.iter().map(|bad| bad.sentence.clone()).collect();
     let mut text = format!(
         "{}: {} read, {} ({}/s)",
         report.store,

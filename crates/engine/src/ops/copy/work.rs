@@ -15,9 +15,9 @@ use super::transfer::{Ledger, Shape, Transfer};
 use super::{CopyRequest, TargetKind, sharing};
 use crate::Reflink;
 use crate::location::Format;
-use crate::target::Opened;
 use crate::ops::compare;
 use crate::registry::{self, Facts};
+use crate::target::Opened;
 
 /// How much of an index is read at once.
 const INDEX_PIECE_BYTES: usize = 1 << 20;

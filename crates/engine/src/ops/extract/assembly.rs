@@ -11,6 +11,7 @@ use image::layers::Throttle;
 use image::{AlignedBuf, Error, ExtentKind, Image, ImageExt, ImageMut, Result, Task};
 
 use super::counts::Counts;
+use super::plain::PlainChunks;
 use super::runs::{Cut, runs};
 use super::seeds::Seed;
 use super::supply::{From, Given, Pass, Piece, Supply};
@@ -31,6 +32,8 @@ pub(crate) struct Assembly<'a> {
     pub(super) is_device: bool,
     pub(super) seeds: &'a [Seed],
     pub(super) chain: &'a Chain,
+    /// Where the chunks of the chain may lie as they are.
+    pub(super) plain: PlainChunks,
     pub(super) repeats: &'a Repeats,
     pub(super) zeroes: &'a Zeroes,
     pub(super) reflink: Reflink,
@@ -226,17 +229,34 @@ impl<'a> Assembly<'a> {
         let numbers: Vec<usize> = (0..spans.len()).collect();
         for run in numbers.chunk_by(|&a, &b| is_there[a] == is_there[b]) {
             if is_there[run[0]] {
-                let (first, last) = (&spans[run[0]], &spans[run[run.len() - 1]]);
-                let from = base + (first.offset - start) as usize;
-                let to = base + (last.end() - start) as usize;
-                self.write(&buf[from..to], first.offset)?;
-                task.advance((to - from) as u64);
+                let run = &spans[run[0]..=run[run.len() - 1]];
+                self.write_fetched(run, &buf[base + (run[0].offset - start) as usize..])?;
+                task.advance(len_of(run));
             }
         }
         match failure {
             Some(error) => Err(error),
             None => task.checkpoint(),
         }
+    }
+
+    /// Writes a run of chunks that `bytes` begin with, but for blocks that the target can share with a store.
+    fn write_fetched(&self, spans: &[Span], bytes: &[u8]) -> Result<()> {
+        let start = spans[0].offset;
+        let mut from = 0;
+        if let (Some(file), true) = (self.file, self.reflink != Reflink::Never) {
+            for span in spans {
+                let at = (span.offset - start) as usize;
+                let chunk = &bytes[at..at + span.len_bytes as usize];
+                let shared = self.plain.share(span, chunk, file, self.granule())? as usize;
+                if shared > 0 {
+                    self.counts.store_cloned_bytes.fetch_add(shared as u64, Ordering::Relaxed);
+                    self.write(&bytes[from..at], start + from as u64)?;
+                    from = at + shared;
+                }
+            }
+        }
+        self.write(&bytes[from..len_of(spans) as usize], start + from as u64)
     }
 
     /// Takes a run of chunks from where it seems to stand. Returns those that are something else there.

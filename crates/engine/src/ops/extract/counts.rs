@@ -42,4 +42,6 @@ pub(super) struct Counts {
     /// Of seeds and of the blob itself: bytes whose blocks are shared instead of written.
     pub(super) cloned_bytes: AtomicU64,
     pub(super) own_cloned_bytes: AtomicU64,
+    /// The same, of chunks that lie uncompressed in a store.
+    pub(super) store_cloned_bytes: AtomicU64,
 }

@@ -2,6 +2,7 @@
 
 mod assembly;
 mod counts;
+mod plain;
 mod prepare;
 mod runs;
 mod seeds;
@@ -28,6 +29,7 @@ use crate::{Reflink, Steps, Threads};
 pub(crate) use assembly::Assembly;
 pub use counts::Amount;
 use counts::Counts;
+use plain::PlainChunks;
 pub use prepare::plan;
 use seeds::Seed;
 pub use seeds::SeedRequest;
@@ -128,6 +130,8 @@ pub struct ExtractReport {
     pub cache: Amount,
     /// Chunks from stores.
     pub stores: Amount,
+    /// Of both, bytes whose blocks are shared with uncompressed chunks instead of written.
+    pub stores_cloned_bytes: u64,
     /// What was fetched from stores, in bytes as it lies there.
     pub fetched_bytes: u64,
     /// Chunks that were bad in a store or in the cache, and good in another; at most 100.
@@ -164,6 +168,7 @@ pub fn perform(plan: ExtractPlan, task: &Task) -> Result<ExtractReport> {
     let site = Site::of(&target);
     let assembly = Assembly {
         repeats: &repeats,
+        plain: PlainChunks::of(&request.stores, &request.index),
         reflink: request.reflink,
         throttle,
         ..site.bare(&opened_index, &opened_seeds, &chain, &zeroes, request.threads)
@@ -195,6 +200,7 @@ pub fn perform(plan: ExtractPlan, task: &Task) -> Result<ExtractReport> {
         own_cloned_bytes: counts.own_cloned_bytes.load(Ordering::Relaxed),
         cache,
         stores,
+        stores_cloned_bytes: counts.store_cloned_bytes.load(Ordering::Relaxed),
         fetched_bytes,
         damaged: chain.damaged(),
         verified: request.verify,
@@ -304,6 +310,7 @@ impl<'a> Site<'a> {
             is_device: self.is_device,
             seeds,
             chain,
+            plain: PlainChunks::default(),
             repeats: Repeats::NONE,
             zeroes,
             reflink: Reflink::Never,

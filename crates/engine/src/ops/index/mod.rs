@@ -47,6 +47,10 @@ pub struct IndexReport {
     pub in_stores: Option<Amount>,
     /// Distinct chunks that a seed has.
     pub in_seeds: Amount,
+    /// Distinct chunks that the cache has.
+    pub in_cache: Amount,
+    /// Distinct chunks that are neither in a seed nor in the cache, zeroes included.
+    pub not_at_hand: Amount,
     /// Distinct chunks that are neither in a seed, nor in the cache, nor zeroes: what an extract would fetch.
     pub to_fetch: Amount,
 }
@@ -85,6 +89,8 @@ pub fn info(request: &InfoRequest, task: &Task) -> Result<IndexReport> {
         zero: Amount::default(),
         in_stores: chain.as_ref().map(|_| Amount::default()),
         in_seeds: Amount::default(),
+        in_cache: Amount::default(),
+        not_at_hand: Amount::default(),
         to_fetch: Amount::default(),
     };
     task.begin(Phase::Map, index.size_bytes());
@@ -106,10 +112,18 @@ pub fn info(request: &InfoRequest, task: &Task) -> Result<IndexReport> {
         {
             amount.add(len_bytes);
         }
-        if seeds.contains_key(&id) {
+        let (in_seeds, in_cache) = (seeds.contains_key(&id), in_cache(chain.as_ref(), &id)?);
+        if in_seeds {
             report.in_seeds.add(len_bytes);
-        } else if id != zero && !in_cache(chain.as_ref(), &id)? {
-            report.to_fetch.add(len_bytes);
+        }
+        if in_cache {
+            report.in_cache.add(len_bytes);
+        }
+        if !in_seeds && !in_cache {
+            report.not_at_hand.add(len_bytes);
+            if id != zero {
+                report.to_fetch.add(len_bytes);
+            }
         }
     }
     Ok(report)

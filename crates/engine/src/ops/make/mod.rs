@@ -1,16 +1,17 @@
 //! Make an index of an image, and keep its chunks in a store.
 
-mod digest;
+mod cut;
 mod output;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunks::chunker::{Cutting, Rule};
-use chunks::index::{Header, IndexWriter};
+use chunks::index::{Excluded, Header, IndexWriter};
 use chunks::ingest::{self, Existing, Kept, NameOnly, Run, Totals, Wondered};
 use chunks::store::{DEFAULT_LEVEL, Form, Packer, ReadStore, WriteStore};
 use chunks::{Algorithm, ChunkId, ChunkSizes, RARE_CUTS_ABOVE_BYTES};
@@ -18,9 +19,11 @@ use image::layers::{Throttle, Throttled};
 use image::{Error, ErrorKind, Image, Phase, Result, Task};
 
 use crate::location::Location;
+use crate::ops::digest;
 use crate::registry::{self, Facts, Source};
 use crate::stores::{self, StoreLocation};
 use crate::{Steps, Threads};
+pub use cut::{CutRequest, cut};
 use output::Output;
 
 /// Of which image an index is to be made, and how.
@@ -28,12 +31,14 @@ use output::Output;
 pub struct MakeRequest {
     /// What is read.
     pub source: Location,
-    /// The index file; `None` if only the names of the chunks are wanted.
+    /// The index file; `None` if it goes to a stream ([`perform_into`]), or only the chunks are wanted.
     pub index: Option<PathBuf>,
     /// An existing index may be replaced.
     pub force: bool,
     /// Where the chunks are kept; without it, only the index is made.
     pub store: Option<StoreLocation>,
+    /// What the index says was left out; for a blob it means nothing.
+    pub excluded: Excluded,
     /// How large the chunks are.
     pub sizes: ChunkSizes,
     /// Whose rule cuts.
@@ -66,6 +71,7 @@ impl MakeRequest {
             index: None,
             force: false,
             store: None,
+            excluded: Excluded::default(),
             sizes: ChunkSizes::default(),
             rule: Rule::default(),
             algorithm: Algorithm::default(),
@@ -172,13 +178,31 @@ pub fn plan(request: MakeRequest, task: &Task) -> Result<MakePlan> {
 /// the index is the old one, or absent, or complete; the store may have chunks that no index names, which
 /// `store prune` removes, and never a chunk by halves.
 pub fn perform(plan: MakePlan, task: &Task) -> Result<MakeReport> {
+    make(plan, None, task)
+}
+
+/// The same; the index goes to `stream` while it is made, and only there. Its tail comes when the chunks are durable:
+/// what was written until an error is no index.
+pub fn perform_into(
+    plan: MakePlan,
+    stream: &mut (dyn Write + Send),
+    task: &Task,
+) -> Result<MakeReport> {
+    make(plan, Some(stream), task)
+}
+
+fn make(
+    plan: MakePlan,
+    stream: Option<&mut (dyn Write + Send)>,
+    task: &Task,
+) -> Result<MakeReport> {
     let start = Instant::now();
     let MakePlan { source, request, image, cutting, store, asked } = plan;
-    let header = Header::new(request.algorithm, request.sizes);
+    let header = Header::new(request.algorithm, request.sizes).excluding(request.excluded);
     task.begin(Phase::Chunk, source.size_bytes);
     let named = if request.dry_run { None } else { request.index.as_deref() };
     let output = Output::begin(named, request.force, source_mode(&source))?;
-    let mut writer = IndexWriter::new(output.writer(), &header)
+    let mut writer = IndexWriter::new(output.writer(stream), &header)
         .map_err(|cause| output::failed(request.index.as_deref(), cause))?;
     request.steps.reach("created");
     let write = |run: Run| {
@@ -190,7 +214,7 @@ pub fn perform(plan: MakePlan, task: &Task) -> Result<MakeReport> {
     let kept = std::thread::scope(|scope| {
         let blob_digest = request
             .blob_digest
-            .then(|| scope.spawn(|| digest::of_blob(&*image, request.algorithm, task)));
+            .then(|| scope.spawn(|| digest::of_blob(&*image, request.algorithm, task, &|_| {})));
         let kept = match &store {
             _ if request.dry_run => {
                 let keep = Wondered::new(asked.as_deref());
@@ -223,12 +247,12 @@ pub fn perform(plan: MakePlan, task: &Task) -> Result<MakeReport> {
     request.steps.reach("chunked");
     source.refuse_changed("cut")?;
     let (chunks, size_bytes) = (writer.count(), writer.size_bytes());
-    let file = writer.finish().map_err(|cause| output::failed(request.index.as_deref(), cause))?;
-    drop(file);
     task.begin(Phase::Flush, 0);
     if let Some(store) = &store {
         store.flush()?;
     }
+    let file = writer.finish().map_err(|cause| output::failed(request.index.as_deref(), cause))?;
+    drop(file);
     request.steps.reach("flushed");
     output.publish()?;
     request.steps.reach("published");

@@ -47,11 +47,15 @@ impl Output {
         Ok(Output { file, replace })
     }
 
-    /// Takes the bytes of the index.
-    pub(super) fn writer(&self) -> Box<dyn Write + Send + '_> {
-        match &self.file {
-            Some(file) => Box::new(BufWriter::with_capacity(256 << 10, file.file())),
-            None => Box::new(io::sink()),
+    /// Takes the bytes of the index: for the file, else for `stream`, else for nobody.
+    pub(super) fn writer<'a, 's: 'a>(
+        &'a self,
+        stream: Option<&'a mut (dyn Write + Send + 's)>,
+    ) -> Box<dyn Write + Send + 'a> {
+        match (&self.file, stream) {
+            (Some(file), _) => Box::new(BufWriter::with_capacity(256 << 10, file.file())),
+            (None, Some(stream)) => Box::new(BufWriter::with_capacity(256 << 10, stream)),
+            (None, None) => Box::new(io::sink()),
         }
     }
 

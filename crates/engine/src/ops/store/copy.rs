@@ -1,5 +1,6 @@
 //! Bring chunks from stores into another one, verified on the way.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ pub struct CopyRequest {
     pub indexes: Vec<PathBuf>,
     /// Except what these indexes name.
     pub ignore: Vec<PathBuf>,
+    /// Except these.
+    pub ignore_chunks: HashSet<ChunkId>,
     /// Whether unknown flags of indexes are ignored.
     pub lenience: Lenience,
     /// The form of the chunks in the target.
@@ -67,13 +70,14 @@ const BATCH: usize = 32;
 /// `NotFound` for a chunk that no source has; `Damaged` for one that no source has unharmed.
 pub fn copy(request: &CopyRequest, task: &Task) -> Result<CopyReport> {
     let start = Instant::now();
-    let target = stores::open_write(&request.target, request.form)?;
-    Packer::new(target.form(), request.level)?;
+    Packer::new(request.form, request.level)?;
     let mut sources: Vec<Box<dyn ReadStore>> = Vec::new();
     for location in &request.sources {
         sources.push(stores::open_read(location)?);
     }
     let wanted = wanted(request, task)?;
+    // Made last: what is refused leaves no new folder.
+    let target = stores::open_write(&request.target, request.form)?;
     let work = Work {
         sources: &sources,
         target: &*target,
@@ -123,7 +127,7 @@ fn wanted(request: &CopyRequest, task: &Task) -> Result<Vec<(ChunkId, Option<u64
         let names = index::names_of(&indexes_in(&request.indexes)?, request.lenience, task)?;
         wanted.extend(names.into_iter().map(|(id, len_bytes)| (id, Some(len_bytes))));
     }
-    wanted.retain(|(id, _)| !ignored.contains_key(id));
+    wanted.retain(|(id, _)| !ignored.contains_key(id) && !request.ignore_chunks.contains(id));
     wanted.sort_unstable();
     wanted.dedup_by_key(|(id, _)| *id);
     Ok(wanted)

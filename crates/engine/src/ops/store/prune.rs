@@ -48,6 +48,13 @@ pub struct PrunePlan {
     steps: Steps,
 }
 
+impl PrunePlan {
+    /// The chunks that no index names, and that are old enough.
+    pub fn unused_chunks(&self) -> impl Iterator<Item = &ChunkId> {
+        self.candidates.iter().map(|(id, _)| id)
+    }
+}
+
 /// What went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PruneReport {
