@@ -18,6 +18,8 @@ fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
     match Path::new(&name).file_name().and_then(OsStr::to_str) {
         Some("loclone") => compat::loclone::main(),
+        Some("casync") => compat::casync::main(),
+        Some("desync") => compat::desync::main(),
         _ => commands::main(),
     }
 }

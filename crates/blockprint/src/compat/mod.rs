@@ -1,3 +1,7 @@
 //! Names of peers: started under one of them, the program takes that tool's arguments and speaks as it does.
 
+pub(crate) mod casync;
+pub(crate) mod desync;
 pub(crate) mod loclone;
+mod refusal;
+mod spool;

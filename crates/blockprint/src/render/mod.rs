@@ -18,6 +18,7 @@ use progress::{Progress, Show};
 
 /// How the program speaks.
 pub(crate) struct Face {
+    name: &'static str,
     json: bool,
     quiet: bool,
     color: bool,
@@ -46,6 +47,7 @@ impl Face {
             (_, _, ProgressArg::Auto) => Show::Nothing,
         };
         Face {
+            name: "blockprint",
             json: common.json,
             quiet: common.quiet,
             color: match common.color {
@@ -55,6 +57,19 @@ impl Face {
             },
             show,
         }
+    }
+
+    /// That of a peer: one that is called `name`, says what it notes only if `verbose`, and shows no JSON.
+    pub(crate) fn of_peer(name: &'static str, verbose: bool, progress: ProgressArg) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let show = match progress {
+            ProgressArg::None => Show::Nothing,
+            ProgressArg::Plain => Show::Lines,
+            ProgressArg::Bar => Show::Bar,
+            ProgressArg::Auto if terminal => Show::Bar,
+            ProgressArg::Auto => Show::Nothing,
+        };
+        Face { name, json: false, quiet: !verbose, color: false, show }
     }
 
     /// Runs `work` with a task that is listened to, and that signals stop.
@@ -93,7 +108,7 @@ impl Face {
         if self.json {
             say(&json::error(error).to_string());
         } else {
-            let word = self.paint("blockprint:", anstyle::AnsiColor::Red);
+            let word = self.paint(&format!("{}:", self.name), anstyle::AnsiColor::Red);
             complain(&format!("{word} {}", error.full_sentence()));
         }
     }

@@ -207,3 +207,29 @@ fn is_one(a: &Path, b: &Path) -> bool {
     let which = |path| fs::metadata(path).map(|found| (found.dev(), found.ino(), found.rdev()));
     matches!((which(a), which(b)), (Ok(a), Ok(b)) if a == b)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_an_index_with_its_file_beside_it_or_named() {
+        let parse = |text: &str| {
+            let seed = SeedRequest::parse(OsStr::new(text))?;
+            Ok::<_, Error>((seed.index.display().to_string(), seed.file.display().to_string()))
+        };
+        let pair = |index: &str, file: &str| (index.to_string(), file.to_string());
+        assert_eq!(parse("no/old.img.caibx").unwrap(), pair("no/old.img.caibx", "no/old.img"));
+        assert_eq!(parse("no/index:/dev/sdx").unwrap(), pair("no/index", "/dev/sdx"));
+        assert_eq!(parse("a.caibx:b").unwrap(), pair("a.caibx", "b"));
+        for nameless in ["index", ".caibx", "index:", ":file"] {
+            assert_eq!(parse(nameless).unwrap_err().kind(), ErrorKind::Invalid, "{nameless}");
+        }
+        // What stands there as a whole wins.
+        let folder = testkit::host::TempDir::new("seeds");
+        let colon = folder.join("a:b.caibx");
+        fs::write(&colon, "").unwrap();
+        let text = colon.to_str().unwrap();
+        assert_eq!(parse(text).unwrap(), pair(text, text.strip_suffix(".caibx").unwrap()));
+    }
+}

@@ -273,8 +273,8 @@ fn mend(
     let store = &*stores.compressed;
     let mut unpacker = Unpacker::default();
     let mut packer = Packer::new(store.form(), DEFAULT_LEVEL)?;
-    for twins in report.damaged.chunk_by(|a, b| a.0 == b.0) {
-        let (id, count) = (&twins[0].0, twins.len() as u64);
+    for twins in report.damaged.chunk_by(|a, b| a.id == b.id) {
+        let (id, count) = (&twins[0].id, twins.len() as u64);
         let own: [&dyn ReadStore; 2] = [store, &*stores.plain];
         let good = own.into_iter().chain(helper).find_map(|store| {
             let packed = store.fetch(id).ok()??;

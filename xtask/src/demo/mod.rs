@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: the main job on real filesystems, step by step, with times and sizes.
 
+mod chunks;
+
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -132,7 +134,8 @@ impl Demo {
         self.show(&outcome)?;
         self.tell_rate("copied and verified", &outcome, IMAGE_BYTES);
 
-        self.compare(&clone, device.path())
+        self.compare(&clone, device.path())?;
+        self.keep_versions(&clone, device.path(), scratch)
     }
 
     /// What can be shown without root.
@@ -157,7 +160,8 @@ impl Demo {
         println!("   {}: {}", copy.display(), sizes(&copy)?);
         self.tell_rate("copied and verified", &outcome, IMAGE_BYTES);
 
-        self.compare(&image, &copy)
+        self.compare(&image, &copy)?;
+        self.keep_versions(&image, &copy, scratch)
     }
 
     /// Equal at first, and different once a byte has changed.

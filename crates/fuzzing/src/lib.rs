@@ -1,0 +1,19 @@
+//! What is called with hostile bytes, by fuzzers (`fuzz/`) and by the tests of this crate: each function panics where a
+//! promise is broken.
+
+mod chunk;
+mod chunker;
+mod index;
+
+pub use chunk::chunk;
+pub use chunker::chunker;
+pub use index::index;
+
+use image::{Error, ErrorKind};
+
+/// What is known to be wrong is said with its place.
+fn assert_is_about_damage(error: &Error, name: &str) {
+    assert!(matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported), "{error:?}");
+    let location = error.location().expect("it is about certain bytes");
+    assert_eq!(location.name, name, "{error:?}");
+}

@@ -1,0 +1,122 @@
+//! What fuzzers call, called with whole files, random bytes, and files that were changed in a few places.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+/// As many calls for each function, or as many as fit into [`TIME`].
+const CALLS: u32 = 100_000;
+const TIME: Duration = Duration::from_secs(5);
+
+/// Files that casync and desync wrote.
+fn vectors(folder: &str) -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chunks/tests/vectors").join(folder);
+    let mut folders: Vec<PathBuf> = vec![root];
+    let mut found = Vec::new();
+    while let Some(next) = folders.pop() {
+        let mut paths: Vec<PathBuf> =
+            fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        for path in paths {
+            let is_text = path.extension().is_some_and(|extension| extension == "json");
+            match path.is_dir() {
+                true => folders.push(path),
+                false if !is_text => found.push(fs::read(path).unwrap()),
+                false => {}
+            }
+        }
+    }
+    assert!(found.len() > 5, "too few files to begin with in {folder}");
+    found
+}
+
+/// Changes `bytes` as fuzzers do: bits, numbers that are on an edge, parts that go, come twice, or move.
+fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
+    const EDGES: [u64; 10] =
+        [0, 1, 40, 48, 64, 104, 1 << 27, (1 << 27) + 1, i64::MAX as u64, u64::MAX];
+    for _ in 0..rng.usize(1..5) {
+        let len = bytes.len();
+        let at = rng.usize(0..=len);
+        let part = at..(at + rng.usize(0..48)).min(len);
+        match rng.u8(0..8) {
+            0 | 1 if at < len => bytes[at] ^= 1 << rng.u8(0..8),
+            2 if at < len => bytes[at] = rng.u8(..),
+            3 | 4 if len >= 8 => {
+                let at = if rng.bool() { at & !7 } else { at }.min(len - 8);
+                let edge = rng.choice(EDGES).unwrap();
+                bytes[at..at + 8].copy_from_slice(&edge.to_le_bytes());
+            }
+            5 => drop(bytes.drain(part)),
+            6 => {
+                let twice = bytes[part].to_vec();
+                bytes.splice(at..at, twice);
+            }
+            7 => bytes.truncate(at),
+            _ => bytes.push(rng.u8(..)),
+        }
+    }
+}
+
+fn random(rng: &mut Rng, longest: usize) -> Vec<u8> {
+    let kinds = rng.u8(1..=255);
+    (0..rng.usize(0..longest)).map(|_| rng.u8(0..=kinds)).collect()
+}
+
+/// Calls `body` with the seeds as they are, with changed ones, and with random bytes.
+fn torment(seeds: &[Vec<u8>], seed: u64, body: fn(&[u8])) {
+    let mut rng = Rng::with_seed(seed);
+    seeds.iter().for_each(|bytes| body(bytes));
+    let start = Instant::now();
+    for call in 0..CALLS {
+        if call % 64 == 0 && start.elapsed() > TIME {
+            break;
+        }
+        let bytes = if call % 8 == 0 {
+            random(&mut rng, 400)
+        } else {
+            let mut bytes = seeds[rng.usize(0..seeds.len())].clone();
+            mutate(&mut rng, &mut bytes);
+            bytes
+        };
+        // So that a panic can be repeated.
+        let reported = std::panic::catch_unwind(|| body(&bytes));
+        assert!(reported.is_ok(), "call {call} panicked with {bytes:?}");
+    }
+}
+
+#[test]
+fn no_bytes_are_too_hostile_for_an_index() {
+    let mut seeds = vectors("index");
+    // Short ones are changed where it hurts more often.
+    seeds.sort_by_key(Vec::len);
+    seeds.retain(|bytes| bytes.len() < 8 << 10);
+    torment(&seeds, 1, fuzzing::index);
+}
+
+#[test]
+fn no_bytes_are_too_hostile_for_a_chunk() {
+    let mut seeds = vectors("store");
+    seeds.retain(|bytes| bytes.len() < 8 << 10);
+    assert!(seeds.len() > 3, "no chunk is small");
+    torment(&seeds, 2, fuzzing::chunk);
+}
+
+#[test]
+fn no_bytes_are_too_hostile_for_the_chunker() {
+    let mut rng = Rng::with_seed(3);
+    let sizes = [[48, 64, 100], [1, 50, 60], [60, 60, 300], [100, 100, 100], [47, 200, 9000]];
+    let mut seeds = Vec::new();
+    for (number, sizes) in sizes.into_iter().enumerate() {
+        for rule in [0, 1] {
+            let mut bytes: Vec<u8> =
+                sizes.iter().flat_map(|size: &u16| size.to_le_bytes()).collect();
+            bytes.push(rule + 2 * rng.u8(0..120));
+            let filler = [0, 0, 255, 7, 1][number];
+            bytes.extend((0..600).map(|at| if at % 256 < 90 { filler } else { rng.u8(..) }));
+            seeds.push(bytes);
+        }
+    }
+    torment(&seeds, 4, fuzzing::chunker);
+}
