@@ -76,7 +76,9 @@ pub(crate) fn chunk_files(store: &Path) -> Vec<String> {
     for folder in fs::read_dir(store).unwrap() {
         let folder = folder.unwrap();
         let name = folder.file_name().into_string().unwrap();
-        if name == ".blockprint" {
+        let is_folder_of_chunks =
+            name.len() == 4 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_folder_of_chunks {
             continue;
         }
         for file in fs::read_dir(folder.path()).unwrap() {

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::thread;
 use std::time::Duration;
 
-use testkit::host::{Filesystem, Needs, TempDir, fill_disk, require};
+use testkit::host::{Filesystem, LoopDevice, LoopOptions, Needs, fill_disk, require};
 
 use crate::judges::{assert_only_chunks, assert_sound, chunk_files, make_index, quick_folder};
 use crate::support::{
@@ -53,6 +53,20 @@ fn an_index_over_its_own_source_is_refused_under_each_of_its_names() {
     let folder = make_index(&scratch, scratch.path(), &image, &store).arg("--force").run();
     assert_refused(folder, 17, &["no regular file"]);
     assert_eq!(names(scratch.path()), ["disk.img", "link", "symlink"]);
+}
+
+#[test]
+fn an_index_over_the_file_behind_its_source_is_refused() {
+    let Some(scratch) = require(&Needs::root()) else { return };
+    let (image, store) = (scratch.join("disk.img"), scratch.join("store"));
+    make_noise(&image, 328, MIB);
+    let before = fs::read(&image).unwrap();
+    let device = LoopDevice::attach(&image, &LoopOptions::default());
+    let outcome = make_index(&scratch, &image, device.path(), &store).arg("--force").run();
+    let shown = device.path().display().to_string();
+    assert_refused(outcome, 13, &["disk.img", &shown]);
+    assert!(fs::read(&image).unwrap() == before);
+    assert_eq!(names(scratch.path()), ["disk.img"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! One binary, a module for each concern. A test that needs root, a tool or a filesystem asks for it through
 //! `testkit::host::require` and is skipped aloud where it is missing.
 
+mod index_hostile;
 mod index_image;
 mod index_vectors;
 mod store_casync;

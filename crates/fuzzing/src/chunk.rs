@@ -22,7 +22,10 @@ pub fn chunk(raw: &[u8]) {
         };
         let Ok(plain) = unpack(Length::AtMost(LIMIT_BYTES)) else {
             for len in [0, 1, raw.len() as u64, LIMIT_BYTES] {
-                assert!(unpack(Length::Exactly(len)).is_err(), "{len} bytes, but at most {LIMIT_BYTES}");
+                assert!(
+                    unpack(Length::Exactly(len)).is_err(),
+                    "{len} bytes, but at most {LIMIT_BYTES}"
+                );
             }
             continue;
         };
@@ -33,14 +36,14 @@ pub fn chunk(raw: &[u8]) {
             let again = unpack(length).expect("it has this length");
             assert!(again.piece(0) == Some(&bytes), "another time, other bytes");
         }
-        for length in
-            [Length::Exactly(len - 1), Length::Exactly(len + 1), Length::AtMost(len - 1)]
+        for length in [Length::Exactly(len - 1), Length::Exactly(len + 1), Length::AtMost(len - 1)]
         {
             assert!(unpack(length).is_err(), "{length:?} of {len} bytes");
         }
         let id = ChunkId::of(Algorithm::Sha512_256, &bytes);
         let other = ChunkId::of(Algorithm::Sha512_256, &bytes[1..]);
-        let wrong = unpack(Length::UNKNOWN).expect("it was one").verify(&other, Algorithm::Sha512_256);
+        let wrong =
+            unpack(Length::UNKNOWN).expect("it was one").verify(&other, Algorithm::Sha512_256);
         assert_is_about_damage(&wrong.expect_err("another digest"), "hostile");
         let chunk = plain.verify(&id, Algorithm::Sha512_256).expect("its digest");
         let mut packer = Packer::new(form, DEFAULT_LEVEL).expect("a level that there is");

@@ -40,7 +40,11 @@ pub fn chunker(bytes: &[u8]) {
     assert_eq!(cuts(&cutting, blob), ends, "{sizes} {rule:?}");
     if cutting.candidates().is_some() {
         let step = u64::from(head[6] / 2) + 1;
-        assert_eq!(in_pieces(&cutting, &expected, blob.len() as u64, step), ends, "{sizes} by {step}");
+        assert_eq!(
+            in_pieces(&cutting, &expected, blob.len() as u64, step),
+            ends,
+            "{sizes} by {step}"
+        );
     }
 }
 

@@ -5,9 +5,10 @@ use std::fs;
 use super::Tree;
 
 /// The drawing, from the top: each crate, and those it may depend on. Arrows run downwards only.
-const DRAWING: [(&str, &[&str]); 9] = [
+const DRAWING: [(&str, &[&str]); 10] = [
     ("xtask", &["testkit"]),
     ("testkit", &["chunks", "image"]),
+    ("fuzzing", &["chunks", "digest", "image"]),
     ("blockprint", &["engine", "image"]),
     ("engine", &["chunks", "formats", "sys", "digest", "image"]),
     ("chunks", &["sys", "digest", "image"]),

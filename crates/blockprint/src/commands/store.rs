@@ -67,6 +67,7 @@ fn prune(args: StorePruneArgs, face: &Face) -> Result<ExitCode> {
         indexes: args.indexes,
         lenience: lenience(args.lenient),
         grace: args.grace,
+        leftover_grace: args.grace,
         steps: debug::steps(),
     };
     if args.dry_run {

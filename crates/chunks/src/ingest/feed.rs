@@ -1,94 +1,92 @@
 //! The source, block by block in order, as its map says.
 
+use std::iter::Peekable;
 use std::ops::Range;
 
-use image::{ExtentKind, Image, ImageExt, Result};
+use image::{ExtentKind, Extents, Image, ImageExt, Result};
 
 use super::block::{BLOCK_BYTES, Buffer};
 
 /// What comes next in the source.
 pub(super) enum Next {
     /// To be read: at most [`BLOCK_BYTES`].
-    Data(Range<u64>),
+    Data(Block),
     /// Zeroes, known from the map.
     Zero(Range<u64>),
     /// The end.
     End,
 }
 
+/// A part of the source that is read at once.
+pub(super) struct Block {
+    pub(super) range: Range<u64>,
+    /// What in it is unspecified, and counts as zeroes: equal disks have equal chunks.
+    unspecified: Vec<Range<u64>>,
+}
+
 /// A hole shorter than this is read together with the data around it, so that a chunk needs a bounded number of
 /// blocks.
 const HOLE_MIN_BYTES: u64 = BLOCK_BYTES as u64;
 
-/// Hands out the source in order.
+/// Hands out the source in order. Each run of the map is asked for once: on some filesystems (tmpfs) the question
+/// takes as long as the run is.
 pub(super) struct Feed<'a> {
-    image: &'a dyn Image,
+    map: Peekable<Extents<'a, dyn Image + 'a>>,
+    size: u64,
     at: u64,
-    /// What lies at `at`, as far as it was asked for.
-    run: Range<u64>,
-    run_is_data: bool,
 }
 
 impl<'a> Feed<'a> {
     pub(super) fn new(image: &'a dyn Image) -> Self {
-        Feed { image, at: 0, run: 0..0, run_is_data: false }
+        let size = image.size();
+        Feed { map: image.extents(0..size).peekable(), size, at: 0 }
     }
 
     pub(super) fn next(&mut self) -> Result<Next> {
-        if self.at == self.image.size() {
+        if self.at == self.size {
             return Ok(Next::End);
         }
-        if self.at == self.run.end {
-            self.ask()?;
-        }
-        if !self.run_is_data {
-            let zero = self.at..self.run.end;
-            self.at = self.run.end;
-            return Ok(Next::Zero(zero));
-        }
+        let start = self.at;
         // Blocks begin at their multiples, so that reads stay aligned behind a hole.
-        let boundary = (self.at / BLOCK_BYTES as u64 + 1) * BLOCK_BYTES as u64;
-        let data = self.at..boundary.min(self.run.end);
-        self.at = data.end;
-        Ok(Next::Data(data))
-    }
-
-    /// Asks the map for the run at `at`: a large hole, or everything up to the next large hole or block boundary.
-    fn ask(&mut self) -> Result<()> {
-        let size = self.image.size();
-        let boundary = ((self.at / BLOCK_BYTES as u64 + 1) * BLOCK_BYTES as u64).min(size);
-        let mut end = self.at;
-        for extent in self.image.extents(self.at..size) {
-            let extent = extent?;
-            let is_hole = extent.kind != ExtentKind::Data
-                && (extent.len_bytes >= HOLE_MIN_BYTES || extent.end() == size);
-            if is_hole && end == self.at {
-                (self.run, self.run_is_data) = (self.at..extent.end(), false);
-                return Ok(());
-            }
+        let boundary = ((start / BLOCK_BYTES as u64 + 1) * BLOCK_BYTES as u64).min(self.size);
+        let mut unspecified = Vec::new();
+        while self.at < boundary {
+            // It ends early only behind an error, which was told.
+            let Some(extent) = self.map.peek() else { return Ok(Next::End) };
+            let Ok(extent) = extent else {
+                // Taken out, it is told once.
+                return Err(self.map.next().and_then(Result::err).expect("it was an error"));
+            };
+            let (end, kind) = (extent.end(), extent.kind);
+            let is_hole = kind != ExtentKind::Data
+                && (extent.len_bytes >= HOLE_MIN_BYTES || end == self.size);
             if is_hole {
+                if self.at == start {
+                    self.map.next();
+                    self.at = end;
+                    return Ok(Next::Zero(start..end));
+                }
                 break;
             }
-            end = extent.end();
-            if end >= boundary {
-                break;
+            if kind == ExtentKind::Unspecified {
+                unspecified.push(self.at..end.min(boundary));
+            }
+            self.at = end.min(boundary);
+            if end <= boundary {
+                self.map.next();
             }
         }
-        (self.run, self.run_is_data) = (self.at..end, true);
-        Ok(())
+        Ok(Next::Data(Block { range: start..self.at, unspecified }))
     }
 }
 
-/// Reads a block that the feed handed out. What is unspecified becomes zeroes: equal disks have equal chunks.
-pub(super) fn read(image: &dyn Image, range: &Range<u64>, buffer: &mut Buffer) -> Result<()> {
-    let bytes = &mut buffer.memory[..(range.end - range.start) as usize];
-    image.read_at(bytes, range.start)?;
-    for extent in image.extents(range.clone()) {
-        let extent = extent?;
-        if extent.kind == ExtentKind::Unspecified {
-            let from = (extent.offset - range.start) as usize;
-            bytes[from..from + extent.len_bytes as usize].fill(0);
-        }
+/// Reads a block that the feed handed out.
+pub(super) fn read(image: &dyn Image, block: &Block, buffer: &mut Buffer) -> Result<()> {
+    let Range { start, end } = block.range;
+    let bytes = &mut buffer.memory[..(end - start) as usize];
+    image.read_at(bytes, start)?;
+    for range in &block.unspecified {
+        bytes[(range.start - start) as usize..(range.end - start) as usize].fill(0);
     }
     Ok(())
 }

@@ -22,7 +22,6 @@ pub use ledger::Run;
 pub use sequence::zero_id;
 
 use std::collections::{HashSet, VecDeque};
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,7 +32,7 @@ use image::{Error, Image, Result, Task};
 use crate::ChunkId;
 use crate::chunker::Cutting;
 use block::{BLOCK_BYTES, Buffer, Pool};
-use feed::{Feed, Next};
+use feed::{Block, Feed, Next};
 use ledger::Ledger;
 use sequence::{Cut, Segment, Sequencer};
 
@@ -134,7 +133,7 @@ impl Message for Job {
 
 /// What a thread found to do.
 enum Found {
-    Block(u64, Range<u64>, Buffer),
+    Block(u64, Block, Buffer),
     Hole(u64, u64),
     NoBuffer,
     End,
@@ -167,8 +166,8 @@ impl<K: Keep, W: FnMut(Run) -> Result<()>> Shared<'_, K, W> {
                 lanes.push(job, &mut done);
             }
             match self.find()? {
-                Found::Block(number, range, buffer) => {
-                    self.search(number, range, buffer, &mut candidates)?;
+                Found::Block(number, block, buffer) => {
+                    self.search(number, &block, buffer, &mut candidates)?;
                 }
                 Found::Hole(number, len_bytes) => self.take(number, Segment::Zero { len_bytes })?,
                 // What is in the lanes holds buffers that others may wait for.
@@ -198,7 +197,7 @@ impl<K: Keep, W: FnMut(Run) -> Result<()>> Shared<'_, K, W> {
                 self.end(&mut state);
                 return Ok(Found::End);
             }
-            Next::Data(range) => Found::Block(this, range, buffer),
+            Next::Data(block) => Found::Block(this, block, buffer),
             Next::Zero(range) => Found::Hole(this, range.end - range.start),
         };
         *number += 1;
@@ -210,12 +209,12 @@ impl<K: Keep, W: FnMut(Run) -> Result<()>> Shared<'_, K, W> {
     fn search(
         &self,
         number: u64,
-        range: Range<u64>,
+        block: &Block,
         mut buffer: Buffer,
         candidates: &mut Vec<u32>,
     ) -> Result<()> {
-        feed::read(self.image, &range, &mut buffer)?;
-        let len = (range.end - range.start) as usize;
+        feed::read(self.image, block, &mut buffer)?;
+        let len = (block.range.end - block.range.start) as usize;
         let bytes = &buffer[..len];
         if digest::is_zero(bytes) {
             return self.take(number, Segment::Zero { len_bytes: len as u64 });

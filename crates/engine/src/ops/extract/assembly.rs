@@ -37,11 +37,32 @@ pub(crate) struct Assembly<'a> {
     pub(super) repeats: &'a Repeats,
     pub(super) zeroes: &'a Zeroes,
     pub(super) reflink: Reflink,
-    pub(super) threads: Threads,
+    pub(super) crew: Crew,
     pub(super) throttle: Option<Throttle>,
     pub(super) counts: Counts,
     /// It was found that blocks cannot be shared, for each seed and for the target with itself.
     pub(super) cannot_share: Vec<AtomicBool>,
+}
+
+/// How many work, and on how much at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crew {
+    threads: Threads,
+    batch_bytes: u64,
+}
+
+impl Crew {
+    /// More threads than processors where most of a fetch from `chain` is waiting.
+    pub(super) fn of(threads: Threads, chain: &Chain) -> Self {
+        let count = match threads {
+            Threads::Automatic => threads.count().max(chain.parallel_fetches().min(64)),
+            exactly => exactly.count(),
+        };
+        Crew {
+            threads: count.try_into().map_or(threads, Threads::Exactly),
+            batch_bytes: (BATCHES_BYTES / count as u64).clamp(1 << 20, 4 << 20),
+        }
+    }
 }
 
 /// What each thread keeps from piece to piece.
@@ -104,8 +125,7 @@ impl<'a> Assembly<'a> {
         for pass in &passes[..count] {
             let supply = Supply::new(given, numbers.to_vec(), *pass);
             let work = |piece: Piece, tools: &mut Tools<'a>| self.work(piece, tools, task);
-            let threads = self.thread_count();
-            done = for_each_piece_with(threads, task, supply, tools, work, second, tick);
+            done = for_each_piece_with(self.crew.threads, task, supply, tools, work, second, tick);
             if done.is_err() {
                 break;
             }
@@ -116,25 +136,13 @@ impl<'a> Assembly<'a> {
 
     /// What a supply of pieces is made from.
     fn given(&self) -> Given<'a> {
-        let threads = self.thread_count().count() as u64;
         Given {
             index: self.index,
             seeds: self.seeds,
             repeats: self.repeats,
             zeroes: self.zeroes,
-            batch_bytes: (BATCHES_BYTES / threads).clamp(1 << 20, 4 << 20),
+            batch_bytes: self.crew.batch_bytes,
             zero_bytes: if self.blank { u64::MAX } else { ZERO_PIECE_BYTES },
-        }
-    }
-
-    /// More threads than processors where most of a fetch is waiting.
-    fn thread_count(&self) -> Threads {
-        match self.threads {
-            Threads::Automatic => {
-                let count = Threads::Automatic.count().max(self.chain.parallel_fetches().min(64));
-                count.try_into().map_or(Threads::Automatic, Threads::Exactly)
-            }
-            exactly => exactly,
         }
     }
 
@@ -154,7 +162,7 @@ impl<'a> Assembly<'a> {
         if self.blank {
             return self.fill(&spans, from, tools, task);
         }
-        for batch in batches(&spans, self.given().batch_bytes) {
+        for batch in batches(&spans, self.crew.batch_bytes) {
             let missing = self.missing(batch, tools)?;
             let kept = batch.len() - missing.iter().map(|run| run.len()).sum::<usize>();
             let bytes = missing.iter().map(|run| len_of(run)).sum::<u64>();
@@ -183,7 +191,7 @@ impl<'a> Assembly<'a> {
         };
         let failed = self.take(spans, &origin, tools, task)?;
         for run in failed.chunk_by(|a, b| a.end() == b.offset) {
-            for batch in batches(run, self.given().batch_bytes) {
+            for batch in batches(run, self.crew.batch_bytes) {
                 self.fetch(batch, tools, task)?;
             }
         }
@@ -200,32 +208,23 @@ impl<'a> Assembly<'a> {
         let Tools { fetcher, buf, spare, .. } = tools;
         // Lies in memory as it will lie on the target, for direct I/O.
         let base = (start % ALIGNMENT) as usize;
-        buf.grow_to(base + len as usize);
+        grow(buf, base + len as usize);
         let bytes = &mut buf[base..base + len as usize];
-        let mut is_there = vec![false; spans.len()];
-        let mut failure: Option<Error> = None;
-        let mut done = |number: usize, result: Result<Chunk>| match result {
-            Ok(chunk) => {
-                let from = (spans[number].offset - start) as usize;
-                bytes[from..from + chunk.bytes().len()].copy_from_slice(chunk.bytes());
-                is_there[number] = true;
-                spare.push(chunk.into_bytes());
-            }
-            Err(error) => {
-                failure.get_or_insert(error);
-            }
-        };
+        let is_there = vec![false; spans.len()];
+        let mut landing = Landing { spans, bytes, is_there, failure: None, spare };
         for number in longest_first(spans) {
             if task.is_cancelled() {
                 break;
             }
             let Span { id, len_bytes, .. } = spans[number];
-            fetcher.push(id, Length::Exactly(len_bytes), number, &mut done);
+            let length = Length::Exactly(len_bytes);
+            fetcher.push(id, length, number, &mut |number, result| landing.land(number, result));
+            // At once, while it is still in a near cache.
+            landing.spare.drain(..).for_each(|bytes| fetcher.recycle(bytes));
         }
-        fetcher.finish(&mut done);
-        for bytes in spare.drain(..) {
-            fetcher.recycle(bytes);
-        }
+        fetcher.finish(&mut |number, result| landing.land(number, result));
+        let Landing { is_there, failure, spare, .. } = landing;
+        spare.drain(..).for_each(|bytes| fetcher.recycle(bytes));
         let numbers: Vec<usize> = (0..spans.len()).collect();
         for run in numbers.chunk_by(|&a, &b| is_there[a] == is_there[b]) {
             if is_there[run[0]] {
@@ -274,7 +273,7 @@ impl<'a> Assembly<'a> {
         let end = spans[spans.len() - 1].end();
         let mut failed = Vec::new();
         let mut held = Vec::new();
-        for batch in batches(spans, self.given().batch_bytes) {
+        for batch in batches(spans, self.crew.batch_bytes) {
             task.checkpoint()?;
             let (start, len) = (batch[0].offset, len_of(batch));
             if let Some(throttle) = &self.throttle {
@@ -283,7 +282,7 @@ impl<'a> Assembly<'a> {
             // What is held stands in front of what is read, both as they will lie on the target.
             let first = start - held.len() as u64;
             let base = (first % ALIGNMENT) as usize;
-            buf.grow_to(base + held.len() + len as usize);
+            grow(buf, base + held.len() + len as usize);
             let bytes = &mut buf[base..base + held.len() + len as usize];
             let (before, new) = bytes.split_at_mut(held.len());
             before.copy_from_slice(&held);
@@ -393,7 +392,7 @@ impl<'a> Assembly<'a> {
         let range = batch[0].offset..batch[batch.len() - 1].end();
         let base = (range.start % ALIGNMENT) as usize;
         let old = &mut tools.old;
-        old.grow_to(base + (range.end - range.start) as usize);
+        grow(old, base + (range.end - range.start) as usize);
         let bytes = &mut old[base..base + (range.end - range.start) as usize];
         let mut is_hole = vec![true; batch.len()];
         for extent in self.target.extents(range.clone()) {
@@ -492,6 +491,40 @@ impl From {
             From::Seed { seed, offset } => From::Seed { seed, offset: offset + bytes },
             From::Earlier { offset } => From::Earlier { offset: offset + bytes },
             From::Store => From::Store,
+        }
+    }
+}
+
+/// Makes a buffer large enough, and somewhat larger, so that this happens once.
+fn grow(buf: &mut AlignedBuf, len: usize) {
+    if buf.len() < len {
+        buf.grow_to(len.next_multiple_of(1 << 20));
+    }
+}
+
+/// Where fetched chunks come together.
+struct Landing<'a> {
+    spans: &'a [Span],
+    /// The bytes of all of them.
+    bytes: &'a mut [u8],
+    is_there: Vec<bool>,
+    failure: Option<Error>,
+    /// Memory of chunks that is free again.
+    spare: &'a mut Vec<Vec<u8>>,
+}
+
+impl Landing<'_> {
+    fn land(&mut self, number: usize, result: Result<Chunk>) {
+        match result {
+            Ok(chunk) => {
+                let from = (self.spans[number].offset - self.spans[0].offset) as usize;
+                self.bytes[from..from + chunk.bytes().len()].copy_from_slice(chunk.bytes());
+                self.is_there[number] = true;
+                self.spare.push(chunk.into_bytes());
+            }
+            Err(error) => {
+                self.failure.get_or_insert(error);
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::stores::Stores;
 use crate::target::{Claim, Leftover, Opened, TargetKind};
 use crate::{Reflink, Steps, Threads};
 pub(crate) use assembly::Assembly;
+use assembly::Crew;
 pub use counts::Amount;
 use counts::Counts;
 use plain::PlainChunks;
@@ -314,7 +315,7 @@ impl<'a> Site<'a> {
             repeats: Repeats::NONE,
             zeroes,
             reflink: Reflink::Never,
-            threads,
+            crew: Crew::of(threads, chain),
             throttle: None,
             counts: Counts::default(),
             cannot_share: (0..=seeds.len()).map(|_| AtomicBool::new(false)).collect(),

@@ -1,11 +1,12 @@
 //! The index file: without a name until it is complete.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, Metadata, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use image::{Error, ErrorKind, Replace, Result};
+use sys::holders::Holders;
 use sys::{Content, UnnamedFile};
 
 use crate::registry;
@@ -26,6 +27,7 @@ impl Output {
                 Err(Error::new(ErrorKind::Invalid, sentence).at(name, None))
             }
             Ok(_) if !force => Err(registry::exists_already(path)),
+            Ok(metadata) => refuse_held(path, &metadata),
             _ => Ok(()),
         }
     }
@@ -66,6 +68,19 @@ impl Output {
             None => Ok(()),
         }
     }
+}
+
+/// What is mounted or attached from a file that is replaced is lost when it is detached.
+fn refuse_held(path: &Path, metadata: &Metadata) -> Result<()> {
+    let holders = Holders::of(metadata)?;
+    if holders.is_held() {
+        let name = path.display().to_string();
+        let sentence = format!(
+            "cannot replace {name} by an index: it is {holders} (choose another name for the index)"
+        );
+        return Err(Error::new(ErrorKind::InUse, sentence).at(name, None));
+    }
+    Ok(())
 }
 
 /// The error for an index that could not be written.

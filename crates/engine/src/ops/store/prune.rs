@@ -24,6 +24,8 @@ pub struct PruneRequest {
     pub lenience: Lenience,
     /// Chunks that were written or reused within this time stay: for programs that work without our locks.
     pub grace: Duration,
+    /// Files of chunks under way that were written to within this time stay, too: others do not say that they work.
+    pub leftover_grace: Duration,
     /// Told of each step.
     pub steps: Steps,
 }
@@ -44,6 +46,7 @@ pub struct PrunePlan {
     pub missing: u64,
     store: Box<dyn PruneStore>,
     unused_since: SystemTime,
+    left_since: SystemTime,
     candidates: Vec<(ChunkId, u64)>,
     steps: Steps,
 }
@@ -86,7 +89,9 @@ pub struct PruneReport {
 /// `Invalid` if there is no index; `Damaged` for an index that cannot be read: nothing is removed then.
 pub fn plan(request: &PruneRequest, task: &Task) -> Result<PrunePlan> {
     let store = stores::open_prune(&request.store)?;
-    let unused_since = store.settled()?.checked_sub(request.grace).unwrap_or(SystemTime::UNIX_EPOCH);
+    let settled = store.settled()?;
+    let before = |grace| settled.checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
+    let unused_since = before(request.grace);
     let indexes = indexes_in(&request.indexes)?;
     if indexes.is_empty() {
         return Err(no_index());
@@ -101,6 +106,7 @@ pub fn plan(request: &PruneRequest, task: &Task) -> Result<PrunePlan> {
         young: 0,
         missing: 0,
         unused_since,
+        left_since: before(request.leftover_grace),
         candidates: Vec::new(),
         steps: request.steps.clone(),
         store,
@@ -160,7 +166,7 @@ pub fn perform(plan: PrunePlan, task: &Task) -> Result<PruneReport> {
         })?;
         plan.steps.reach("pruned");
     }
-    report.leftovers = plan.store.sweep(plan.unused_since)?.files;
+    report.leftovers = plan.store.sweep(plan.left_since)?.files;
     Ok(report)
 }
 
