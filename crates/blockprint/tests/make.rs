@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use testkit::host::{LoopDevice, LoopOptions, Needs, TempDir, require};
+use testkit::host::{LoopDevice, LoopOptions, Needs, TempDir};
 
 use crate::judges::{
     assert_complete, assert_only_chunks, assert_sound, casync_extract, casync_make, chunk_files,

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use testkit::host::{Needs, TempDir, require, run, tool};
+use testkit::host::{TempDir, run, tool};
 
 use crate::judges::{
     assert_complete, assert_sound, casync_extract, casync_make, chunk_files, folder_for_casync,

@@ -7,15 +7,17 @@
 mod chain;
 mod local;
 mod memory;
+mod pack;
 mod packed;
+mod unpack;
 
 pub(crate) use chain::Desk;
 pub use chain::{BadChunk, Chain, Fetcher, PlaceCounts};
 pub use local::{LocalOptions, LocalStore, Swept};
 pub use memory::MemoryStore;
-pub use packed::{
-    Chunk, DEFAULT_LEVEL, Form, Length, Packed, Packer, Sealed, Unpacker, Unverified,
-};
+pub use pack::{DEFAULT_LEVEL, Packer};
+pub use packed::{Chunk, Form, Packed, Sealed, Unverified};
+pub use unpack::{Length, Unpacker};
 
 use std::time::SystemTime;
 
