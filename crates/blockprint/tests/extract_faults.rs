@@ -127,32 +127,36 @@ fn killed_at_each_step_the_target_is_absent_or_complete_and_the_same_command_goe
 #[test]
 fn killed_at_random_again_and_again_an_extract_ends_equal_and_fetches_little_twice() {
     let Some(scratch) = require(&casync()) else { return };
-    let made = Made::mixed(scratch.path(), 324, 6);
+    let made = Made::mixed(scratch.path(), 324, 10);
     for more in [&[][..], &["-k"]] {
         let target = scratch.join("target");
         if !more.is_empty() {
-            make_noise(&target, 325, 30 * MIB);
+            make_noise(&target, 325, 50 * MIB);
         }
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut kills = 0;
-        let found = loop {
+        loop {
             let call = slowly(made.extract(&scratch, &target)).args(more).arg("--json");
             let running = call.spawn();
             if kills < 10 {
-                thread::sleep(Duration::from_millis(random.u64(20..250)));
+                thread::sleep(Duration::from_millis(random.u64(50..450)));
                 running.signal("KILL");
             }
             let outcome = running.wait();
             if outcome.status.success() {
-                break outcome.result();
+                let found = outcome.result();
+                assert!(bytes(&found, "in_place") > MIB, "it never went on (seed {seed}): {found}");
+                break;
             }
             assert_eq!(outcome.signal(), Some(9), "{outcome} (seed {seed})");
-            assert!(!target.exists() || !more.is_empty(), "too early (seed {seed})");
             kills += 1;
-        };
-        assert!(kills >= 3, "it was too quick to be killed (seed {seed})");
-        assert!(bytes(&found, "in_place") > MIB, "it never went on (seed {seed}): {found}");
+            if more.is_empty() && target.exists() {
+                // Killed behind the last step: what has the name is complete, as is checked below.
+                break;
+            }
+        }
+        assert!(kills >= 2, "it was too quick to be killed (seed {seed})");
         assert_same(&made.source, &target);
         assert!(!partial_of(&target).exists());
         fs::remove_file(&target).unwrap();

@@ -3,6 +3,7 @@
 //! One binary, a module for each concern. A test that needs root, a tool or a filesystem asks for it through
 //! `testkit::host::require` and is skipped aloud where it is missing.
 
+mod casync;
 mod cat;
 mod cli;
 mod clone;
@@ -16,6 +17,7 @@ mod copy;
 mod copy_faults;
 mod copy_refused;
 mod copy_sharing;
+mod desync;
 mod extract;
 mod extract_faults;
 mod fuse;
@@ -27,6 +29,7 @@ mod loclone;
 mod make;
 mod make_faults;
 mod make_kill;
+mod peer;
 mod power_cut;
 mod prune_race;
 mod resume;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use digest::{Algorithm, DIGEST_BYTES};
+use digest::{Algorithm, DIGEST_BYTES, Hasher};
 use image::{Error, ErrorKind};
 
 /// The digest of a chunk's plain bytes, by which stores and indexes name it.
@@ -16,6 +16,19 @@ impl ChunkId {
     /// The name of `bytes`.
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
         ChunkId(algorithm.digest(bytes))
+    }
+
+    /// The name of so many zeroes. Takes the time to hash them.
+    pub fn of_zeroes(algorithm: Algorithm, len_bytes: u64) -> Self {
+        let zeroes = [0; 16 << 10];
+        let mut hasher = Hasher::new(algorithm);
+        let mut left = len_bytes;
+        while left > 0 {
+            let part = left.min(zeroes.len() as u64);
+            hasher.update(&zeroes[..part as usize]);
+            left -= part;
+        }
+        ChunkId(hasher.finish())
     }
 
     /// The 64 digits.
@@ -83,6 +96,13 @@ mod tests {
         let text = "c672b8d1ef56ed28ab87c3622c5114069bdd3ad7b8f9737498d0c01ecef0967a";
         assert_eq!(id.hex(), text);
         assert_eq!(text.parse::<ChunkId>().unwrap(), id);
+    }
+
+    #[test]
+    fn zeroes_have_the_known_names() {
+        let name = |len_bytes| ChunkId::of_zeroes(Algorithm::Sha512_256, len_bytes).hex();
+        assert_eq!(name(0), "c672b8d1ef56ed28ab87c3622c5114069bdd3ad7b8f9737498d0c01ecef0967a");
+        assert_eq!(name(262_144), "1c8109946feed9f9e9fe4b5144d90f05a50fb3275e848cb72f4b9546d8c533f2");
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use engine::stores::StoreLocation;
 use engine::{Error, ErrorKind, Result};
+
+use super::refusal::refuse;
 
 /// A file that is gone when this is dropped, or when the program ends in whatever way.
 pub(super) struct Spool {
@@ -71,6 +74,7 @@ pub(super) struct NamedIndex {
 
 impl NamedIndex {
     pub(super) fn open(name: &Path) -> Result<Self> {
+        refuse_url(name)?;
         if name != Path::new("-") {
             return Ok(NamedIndex { path: name.to_owned(), _spool: None });
         }
@@ -80,5 +84,15 @@ impl NamedIndex {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Refuses an index that lies in a store elsewhere.
+pub(super) fn refuse_url(name: &Path) -> Result<()> {
+    match StoreLocation::parse(name.as_os_str()) {
+        StoreLocation::Remote { text, kind } if text.contains("://") => {
+            Err(refuse(format!("cannot open the index {text}: {kind} is not supported")))
+        }
+        _ => Ok(()),
     }
 }

@@ -7,7 +7,6 @@ use image::{Error, ErrorKind, Extent, ExtentKind, Result};
 
 use crate::ChunkId;
 use crate::index::{Index, Span};
-use crate::ingest::zero_id;
 
 /// Items of an index that are read at once, and that the answer about a run covers at least.
 const BLOCK_ITEMS: u64 = 1024;
@@ -97,7 +96,7 @@ impl Map {
             lens.extend(last.map(|span| span.len_bytes));
             lens.sort_unstable();
             lens.dedup();
-            lens.into_iter().map(|len| (len, zero_id(algorithm, len))).collect()
+            lens.into_iter().map(|len| (len, ChunkId::of_zeroes(algorithm, len))).collect()
         })
     }
 

@@ -188,9 +188,9 @@ fn zero_chunks_of_the_largest_size_are_holes_and_never_fetched() {
 fn a_hole_of_64_gibibytes_is_walked_in_few_steps() {
     let sizes = ChunkSizes::default();
     let mut writer = IndexWriter::new(Vec::new(), &Header::new(ALGORITHM, sizes)).unwrap();
-    let null = crate::ingest::zero_id(ALGORITHM, sizes.max());
+    let null = crate::ChunkId::of_zeroes(ALGORITHM, sizes.max());
     writer.push_run(&null, sizes.max(), 1 << 18).unwrap();
-    writer.push(&crate::ingest::zero_id(ALGORITHM, 5000), 5000).unwrap();
+    writer.push(&crate::ChunkId::of_zeroes(ALGORITHM, 5000), 5000).unwrap();
     let (image, _) = image_of(index_of(writer), Counting::default());
     let size = (1 << 36) + 5000;
     assert_eq!(image.size(), size);

@@ -21,7 +21,6 @@ mod tests;
 pub use block::Pieces;
 pub use keep::{Existing, Keep, Keeper, Kept, NameOnly, Totals, Wondered};
 pub use ledger::Run;
-pub use sequence::zero_id;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};

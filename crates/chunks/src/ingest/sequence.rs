@@ -201,21 +201,8 @@ impl ZeroIds {
             return id;
         }
         let algorithm = self.algorithm;
-        let id = *self.known.entry(len_bytes).or_insert_with(|| zero_id(algorithm, len_bytes));
+        let id = *self.known.entry(len_bytes).or_insert_with(|| ChunkId::of_zeroes(algorithm, len_bytes));
         self.last = Some((len_bytes, id));
         id
     }
-}
-
-/// The name of a chunk of so many zeroes.
-pub fn zero_id(algorithm: Algorithm, len_bytes: u64) -> ChunkId {
-    let mut hasher = digest::Hasher::new(algorithm);
-    let zeroes = [0; 16 << 10];
-    let mut left = len_bytes;
-    while left > 0 {
-        let part = left.min(zeroes.len() as u64);
-        hasher.update(&zeroes[..part as usize]);
-        left -= part;
-    }
-    ChunkId(hasher.finish())
 }

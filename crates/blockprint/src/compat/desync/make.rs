@@ -3,21 +3,21 @@
 use std::io;
 use std::process::ExitCode;
 
-use engine::Lenience;
-use engine::Result;
-use engine::Threads;
 use engine::chunking::{DEFAULT_LEVEL, Rule};
 use engine::ops::chop::{self, ChopRequest};
 use engine::ops::make::{self, CutRequest, MakeRequest};
+use engine::{Lenience, Result, Threads};
 use serde_json::Value;
 
 use super::args::{Chop, Chunk, Make};
 use super::{NamedIndex, Session, is_stream, raw};
 use crate::compat::numbers::object;
+use crate::compat::spool::refuse_url;
 use crate::debug;
 use crate::render::complain;
 
 pub(super) fn make(args: Make, session: &Session<'_>) -> Result<ExitCode> {
+    refuse_url(&args.index)?;
     let store = args.store.as_deref().map(|text| session.target(text)).transpose()?;
     let (store, form) = store.unzip();
     let to_stream = is_stream(&args.index);

@@ -34,7 +34,7 @@ use plain::PlainChunks;
 pub use prepare::plan;
 use seeds::Seed;
 pub use seeds::SeedRequest;
-pub(crate) use tables::{Repeats, Zeroes, zero_id};
+pub(crate) use tables::{Repeats, Zeroes};
 
 /// What is to be extracted where, and how.
 #[derive(Clone, Debug)]

@@ -227,7 +227,7 @@ mod tests {
     fn index_of(names: &[u8]) -> Index {
         let header = Header::new(Algorithm::Sha256, ChunkSizes::new(1, 20, MAX).unwrap());
         let mut writer = IndexWriter::new(Vec::new(), &header).unwrap();
-        let zero = super::super::zero_id(Algorithm::Sha256, MAX);
+        let zero = ChunkId::of_zeroes(Algorithm::Sha256, MAX);
         for &name in names {
             // What has one name has one length.
             match name {

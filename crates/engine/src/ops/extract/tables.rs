@@ -6,8 +6,7 @@
 use std::collections::VecDeque;
 
 use chunks::index::{Index, Span};
-use chunks::{Algorithm, ChunkId};
-use digest::Hasher;
+use chunks::ChunkId;
 use image::{Result, Task};
 
 /// The beginning of an ID.
@@ -29,7 +28,7 @@ impl Zeroes {
             Some(span) => span?.len_bytes,
             None => max,
         };
-        let id = |len| (len, zero_id(index.algorithm(), len));
+        let id = |len| (len, ChunkId::of_zeroes(index.algorithm(), len));
         let largest = id(max);
         Ok(Zeroes { known: [largest, if last == max { largest } else { id(last) }] })
     }
@@ -38,19 +37,6 @@ impl Zeroes {
     pub(crate) fn has(&self, span: &Span) -> bool {
         self.known.contains(&(span.len_bytes, span.id))
     }
-}
-
-/// The name of a chunk of `len_bytes` zeroes.
-pub(crate) fn zero_id(algorithm: Algorithm, len_bytes: u64) -> ChunkId {
-    static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
-    let mut hasher = Hasher::new(algorithm);
-    let mut left = len_bytes;
-    while left > 0 {
-        let piece = left.min(ZEROES.len() as u64);
-        hasher.update(&ZEROES[..piece as usize]);
-        left -= piece;
-    }
-    ChunkId(hasher.finish())
 }
 
 /// The chunks of an index that stand in it more than once. While it is made it takes 16 bytes for each chunk, then

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use crate::indexes::{Lenience, open_index};
 use crate::stores::{self, Stores};
 use chunks::index::Span;
-use chunks::ingest::zero_id;
 use chunks::store::Chain;
 use chunks::{Algorithm, ChunkId, ChunkSizes};
 use image::{Phase, Result, Task};
@@ -77,7 +76,7 @@ pub fn info(request: &InfoRequest, task: &Task) -> Result<IndexReport> {
     let seeds = names_of(&request.seeds, request.lenience, task)?;
     let asked = !request.stores.is_empty();
     let chain = stores::open_chain(&request.stores, &request.index, index.algorithm(), asked)?;
-    let zero = zero_id(index.algorithm(), index.sizes().max());
+    let zero = ChunkId::of_zeroes(index.algorithm(), index.sizes().max());
     let mut report = IndexReport {
         index: request.index.clone(),
         flags: index.header().flags,
@@ -176,7 +175,7 @@ pub fn diff(
 ) -> Result<DiffReport> {
     let index = open_index(wanted, lenience)?;
     let known = names_of(had, lenience, task)?;
-    let zero = zero_id(index.algorithm(), index.sizes().max());
+    let zero = ChunkId::of_zeroes(index.algorithm(), index.sizes().max());
     let mut same_sizes = true;
     for path in had {
         same_sizes &= open_index(path, lenience)?.header() == index.header();

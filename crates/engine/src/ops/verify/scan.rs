@@ -13,7 +13,7 @@ use image::{AlignedBuf, Extent, ExtentKind, Image, ImageExt, Phase, Result, Task
 
 use crate::Threads;
 use crate::matching::are_right;
-use crate::ops::extract::{Amount, zero_id};
+use crate::ops::extract::Amount;
 use crate::pipeline::for_each_piece;
 
 /// Chunks that are to be looked at.
@@ -229,7 +229,7 @@ impl ZeroIds<'_> {
         if let Some(id) = known.get(&len_bytes) {
             return *id;
         }
-        let id = zero_id(self.index.algorithm(), len_bytes);
+        let id = ChunkId::of_zeroes(self.index.algorithm(), len_bytes);
         if known.len() < KNOWN_MAX {
             known.insert(len_bytes, id);
         }
