@@ -2,11 +2,13 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 
-use testkit::host::{LoopDevice, LoopOptions, Needs, Outcome, Program, TempDir, require, run, tool};
+use testkit::host::{
+    LoopDevice, LoopOptions, Needs, Outcome, Program, TempDir, require, run, tool,
+};
 
-use crate::judges::{chunk_files, ids, items};
+use crate::judges::{chunk_files, ids, items, place};
+use crate::live::stopped_at;
 use crate::peer::{Peer, input_of_store_vectors, vector};
 use crate::support::{KIB, MIB, Part, assert_same, make, make_mixed, make_noise, names};
 
@@ -58,7 +60,10 @@ fn make_prints_the_digest_and_writes_the_index_and_the_chunks_that_casync_does()
         assert_alike(&peer, &ours, &line("theirs.caibx", "--store=theirs"));
         let bytes = |name| fs::read(peer.at(name)).unwrap();
         assert!(bytes("ours.caibx") == bytes("theirs.caibx"), "round {round}: {options:?}");
-        assert_eq!(chunk_files(&peer.at("ours")), chunk_files(&peer.at("theirs")));
+        // Of an empty blob, casync makes no store.
+        if fs::metadata(peer.at("image")).unwrap().len() > 0 {
+            assert_eq!(chunk_files(&peer.at("ours")), chunk_files(&peer.at("theirs")));
+        }
     }
 }
 
@@ -88,8 +93,6 @@ fn an_index_on_standard_output_is_nothing_but_the_index() {
     let Some((_scratch, peer)) = casync() else { return };
     make_mixed(&peer.at("image"), 2, 1);
     let to_file = |arguments: &[&str], name: &str| {
-        let mut program = peer.call(arguments);
-        program.command().args(["--store=s"]);
         let shell = Program::new("sh").current_dir(peer.scratch.path());
         let line = format!("bin/casync --store=s {} > {name}", arguments.join(" "));
         shell.args(["-c", &line]).run().expect_ok();
@@ -117,9 +120,13 @@ fn digests_are_those_of_casync_and_of_sha256sum() {
     assert_eq!(assert_alike(&peer, &line, &line), sum);
     assert_alike(&peer, &["digest", "image"], &["digest", "image"]);
     for digest in ["--digest=sha256", "--digest=default"] {
-        peer.call(&["make", "--store=s", digest, "a.caibx", "image"]).run().expect_ok();
+        // casync gives SHA-512/256 of every index, whatever is asked for; ours what make gave.
+        let made = peer.call(&["make", "--store=s", digest, "a.caibx", "image"]).run().expect_ok();
         let line = ["digest", "--store=s", "a.caibx"];
-        assert_alike(&peer, &line, &line);
+        peer.says(&line, &made.stdout);
+        peer.says(&[&line[..], &["--digest=sha256"]].concat(), &sum);
+        let sha512 = [&line[..], &["--digest=sha512-256"]].concat();
+        assert_alike(&peer, &sha512, &line);
     }
     let stdin = peer.call_with(&["digest", "--digest=sha256", "-"], &peer.at("image")).run();
     assert_eq!(stdin.expect_ok().stdout, sum);
@@ -147,7 +154,10 @@ fn an_existing_file_becomes_exactly_the_blob_also_where_casync_fails() {
         }
     }
     peer.refuses(&["extract", "--store=s", "a.caibx", "bin"], &["bin", "folder"]);
-    peer.refuses(&["extract", "--store=s", "--punch-holes=no", "a.caibx", "o"], &["--punch-holes=no"]);
+    peer.refuses(
+        &["extract", "--store=s", "--punch-holes=no", "a.caibx", "o"],
+        &["--punch-holes=no"],
+    );
     assert!(!peer.at("o").exists());
 }
 
@@ -163,7 +173,7 @@ fn a_file_or_a_device_is_a_seed_without_an_index_of_its_own() {
     peer.call(&["make", "--store=had", "--chunk-size=32K", "old.caibx", "old"]).run().expect_ok();
     // A store that has only what the seed has not.
     for id in ids(&peer.at("old.caibx")) {
-        let _ = fs::remove_file(crate::judges::place(&peer.at("all"), &id));
+        let _ = fs::remove_file(place(&peer.at("all"), &id));
     }
     let line = ["extract", "--store=all", "new.caibx", "out"];
     peer.refuses(&line, &["chunk"]);
@@ -192,6 +202,8 @@ fn a_device_is_written_where_it_stands() {
     peer.call(&["make", "--store=s", "a.caibx", "image"]).run().expect_ok();
     peer.says(&["extract", "--store=s", "a.caibx", &path], "");
     run(tool("cmp").arg("--bytes=4194304").arg(peer.at("image")).arg(device.path()));
+    let stdin = peer.call_with(&["digest", "-"], device.path()).run().expect_ok();
+    assert_eq!(stdin.stdout, real(&peer, &["digest", &path]).stdout);
     let line = ["make", "--store=s", "disk.caibx", &path];
     assert_alike(&peer, &line, &["digest", &path]);
     real(&peer, &["make", "--store=s", "theirs.caibx", &path]).expect_ok();
@@ -292,6 +304,23 @@ fn chunks_in_every_compression_of_casync_are_read() {
 }
 
 #[test]
+fn interrupted_it_ends_with_1_and_leaves_the_old_index() {
+    let peer = Peer::new("casync");
+    make_mixed(&peer.at("image"), 13, 1);
+    fs::write(peer.at("a.caibx"), "old").unwrap();
+    for signal in ["INT", "TERM", "HUP"] {
+        let running = stopped_at(peer.call(&["make", "a.caibx", "image"]), "created");
+        running.signal(signal);
+        running.signal("CONT");
+        let outcome = running.wait().expect_exit(1);
+        assert_eq!(outcome.stdout, "", "{outcome}");
+        assert_eq!(fs::read(peer.at("a.caibx")).unwrap(), b"old");
+    }
+    peer.call(&["make", "a.caibx", "image"]).run().expect_ok();
+    assert_eq!(ids(&peer.at("a.caibx")).len(), chunk_files(&peer.at("default.castr")).len());
+}
+
+#[test]
 fn what_is_not_done_is_refused_by_name_and_leaves_nothing() {
     let peer = Peer::new("casync");
     make_noise(&peer.at("image"), 11, KIB);
@@ -333,14 +362,11 @@ fn what_is_not_done_is_refused_by_name_and_leaves_nothing() {
 }
 
 #[test]
-fn an_index_of_archives_kind_is_made_by_what_and_read_by_casync() {
+fn an_index_with_an_odd_name_is_made_by_what_and_read_by_casync() {
     let Some((_scratch, peer)) = casync() else { return };
     make_noise(&peer.at("image"), 12, 200 * KIB);
     peer.call(&["--what=blob-index", "make", "--store=s", "odd-name", "image"]).run().expect_ok();
     let theirs = ["extract", "--what=blob-index", "--store=s", "odd-name", "out"];
     real(&peer, &theirs).expect_ok();
     assert_same(&peer.at("out"), &peer.at("image"));
-    let vector: PathBuf = vector("index/v25-exclude-submounts.caibx");
-    assert!(Path::new(&vector).exists());
-    peer.call(&["list", &vector.display().to_string()]).run().expect_ok();
 }

@@ -74,7 +74,9 @@ fn indexes_go_through_standard_input_and_output() {
     shell("bin/desync make - image | cmp - d.caibx");
     shell("cat d.caibx | bin/desync extract -s store - out && cmp out image");
     shell("cat d.caibx | bin/desync verify-index - image");
-    shell("bin/desync list-chunks - < d.caibx > piped && bin/desync list-chunks d.caibx | cmp - piped");
+    shell(
+        "bin/desync list-chunks - < d.caibx > piped && bin/desync list-chunks d.caibx | cmp - piped",
+    );
     shell("bin/desync cat -s store d.caibx | cmp - image");
     shell("bin/desync cat -s store d.caibx /dev/stdout | cat > whole && cmp whole image");
     shell("bin/desync cat -s store -o 700000 -l 12345 d.caibx > part");
@@ -122,9 +124,18 @@ fn info_has_desyncs_keys_and_tells_stores_seeds_and_caches_apart() {
     let mut keys: Vec<&str> = object.keys().map(String::as_str).collect();
     keys.sort_unstable();
     let mut expected = [
-        "total", "unique", "in-store", "in-seed", "in-cache", "not-in-seed-nor-cache", "size",
-        "dedup-size-not-in-seed", "dedup-size-not-in-seed-nor-cache",
-        "dedup-size-not-in-seed-nor-cache-compressed", "chunk-size-min", "chunk-size-avg",
+        "total",
+        "unique",
+        "in-store",
+        "in-seed",
+        "in-cache",
+        "not-in-seed-nor-cache",
+        "size",
+        "dedup-size-not-in-seed",
+        "dedup-size-not-in-seed-nor-cache",
+        "dedup-size-not-in-seed-nor-cache-compressed",
+        "chunk-size-min",
+        "chunk-size-avg",
         "chunk-size-max",
     ];
     expected.sort_unstable();
@@ -239,8 +250,15 @@ fn extract_replaces_files_and_tells_where_the_chunks_came_from() {
     let mut keys: Vec<&str> = fresh.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
     let expected = [
-        "blocksize", "bytes-cloned-from-seeds", "bytes-copied-from-seeds", "bytes-total",
-        "chunks-from-seeds", "chunks-from-store", "chunks-in-place", "chunks-total", "seeds",
+        "blocksize",
+        "bytes-cloned-from-seeds",
+        "bytes-copied-from-seeds",
+        "bytes-total",
+        "chunks-from-seeds",
+        "chunks-from-store",
+        "chunks-in-place",
+        "chunks-total",
+        "seeds",
     ];
     assert_eq!(keys, expected);
     assert_eq!((&fresh["chunks-total"], &fresh["bytes-total"]), (&total.into(), &(4 * MIB).into()));
@@ -273,7 +291,8 @@ fn a_seed_that_is_not_what_its_index_says_is_skipped_or_cut_anew() {
     fs::copy(peer.at("d.caibx"), peer.at("old.caibx")).unwrap();
     let from_store = |more: &[&str]| {
         let _ = fs::remove_file(peer.at("out"));
-        let line = ["extract", "-s", "store", "--print-stats", "--seed", "old.caibx", "d.caibx", "out"];
+        let line =
+            ["extract", "-s", "store", "--print-stats", "--seed", "old.caibx", "d.caibx", "out"];
         let outcome = peer.call(&[&line, more].concat()).run().expect_ok();
         assert_same(&peer.at("out"), &peer.at("image"));
         let stats: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
@@ -358,8 +377,18 @@ fn what_is_not_done_is_refused_by_name_and_leaves_nothing() {
     let peer = prepared(31);
     let before = names(peer.scratch.path());
     for command in [
-        "tar", "untar", "mtree", "mount-index", "chunk-server", "index-server", "pull", "config",
-        "manpage", "inspect-chunks", "completion", "unheard",
+        "tar",
+        "untar",
+        "mtree",
+        "mount-index",
+        "chunk-server",
+        "index-server",
+        "pull",
+        "config",
+        "manpage",
+        "inspect-chunks",
+        "completion",
+        "unheard",
     ] {
         peer.refuses(&[command, "a", "b"], &[command]);
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use testkit::host::{Needs, Program, TempDir, require, run, skip, tool};
 
+use crate::judges::{casync_make, items, place};
 use crate::support::{
     KIB, MIB, Part, allocated, assert_refused, assert_same, blockprint, make, make_mixed,
     make_noise, names, overwrite,
@@ -40,7 +41,7 @@ impl Made {
         let image = scratch.join("disk.img");
         make(&image);
         let (index, store) = (scratch.join("disk.caibx"), scratch.join("store.castr"));
-        casync_make(&image, &index, &store, &[]);
+        casync_make(&index, &image, &store, &[]);
         Some(Made { scratch, image, index, store })
     }
 
@@ -85,27 +86,6 @@ impl Made {
     }
 }
 
-fn casync_make(image: &Path, index: &Path, store: &Path, more: &[&str]) {
-    let store = format!("--store={}", store.display());
-    run(tool("casync").arg("make").args(more).arg(store).arg(index).arg(image));
-}
-
-/// End and ID of each chunk.
-fn items(index: &Path) -> Vec<(u64, String)> {
-    let bytes = fs::read(index).unwrap();
-    bytes[64..bytes.len() - 40]
-        .chunks(40)
-        .map(|item| {
-            let end = u64::from_le_bytes(item[..8].try_into().unwrap());
-            (end, item[8..].iter().map(|byte| format!("{byte:02x}")).collect())
-        })
-        .collect()
-}
-
-fn place(store: &Path, id: &str) -> PathBuf {
-    store.join(&id[..4]).join(format!("{id}.cacnk"))
-}
-
 /// Flips a bit in the middle of a file.
 pub(crate) fn flip_a_bit(path: &Path) {
     let bytes = fs::read(path).unwrap();
@@ -133,7 +113,7 @@ fn what_casync_made_is_read_byte_for_byte() {
         fs::remove_file(&made.index).unwrap();
         fs::remove_dir_all(&made.store).unwrap();
         let option = format!("--digest={digest}");
-        casync_make(&made.image, &made.index, &made.store, &[&option]);
+        casync_make(&made.index, &made.image, &made.store, &[&option]);
         let count = items(&made.index).len();
         let distinct: HashSet<String> = items(&made.index).into_iter().map(|item| item.1).collect();
         let size = fs::metadata(&made.image).unwrap().len();

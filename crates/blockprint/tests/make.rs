@@ -44,7 +44,7 @@ fn make_random(path: &Path, rng: &mut fastrand::Rng, size: u64, is_sparse: bool)
 
 /// Sizes of chunks that make at most some thousand chunks of so many bytes.
 fn random_sizes(rng: &mut fastrand::Rng, size: u64) -> (u64, u64, u64) {
-    let avg = rng.u64((size / 3000).max(48)..(size / 4).max(400).min(1 << 20));
+    let avg = rng.u64((size / 3000).max(48)..(size / 4).clamp(400, 1 << 20));
     let min = rng.u64(1..=avg);
     let max = match rng.u8(0..4) {
         0 => avg,

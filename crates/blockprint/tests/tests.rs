@@ -34,5 +34,6 @@ mod power_cut;
 mod prune_race;
 mod resume;
 mod store;
+mod store_prune;
 mod support;
 mod verify;

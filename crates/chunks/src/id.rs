@@ -102,7 +102,10 @@ mod tests {
     fn zeroes_have_the_known_names() {
         let name = |len_bytes| ChunkId::of_zeroes(Algorithm::Sha512_256, len_bytes).hex();
         assert_eq!(name(0), "c672b8d1ef56ed28ab87c3622c5114069bdd3ad7b8f9737498d0c01ecef0967a");
-        assert_eq!(name(262_144), "1c8109946feed9f9e9fe4b5144d90f05a50fb3275e848cb72f4b9546d8c533f2");
+        assert_eq!(
+            name(262_144),
+            "1c8109946feed9f9e9fe4b5144d90f05a50fb3275e848cb72f4b9546d8c533f2"
+        );
     }
 
     #[test]

@@ -210,7 +210,8 @@ pub fn open_chain(
             sources.push(Arc::from(open_read(member)?));
         }
     }
-    let cache = stores.cache.as_ref().map(|cache| open_cache(cache, stores.cache_form)).transpose()?;
+    let cache =
+        stores.cache.as_ref().map(|cache| open_cache(cache, stores.cache_form)).transpose()?;
     let chain = Chain::new(sources, cache, algorithm);
     Ok(Some(chain).filter(|chain| !chain.is_empty()))
 }

@@ -49,7 +49,9 @@ pub(super) fn answer(
             let option = name.split('=').next().unwrap_or_default();
             match look_up(options, option) {
                 Some(why) => format!("the option {option} is not supported: {why}"),
-                None => format!("{name} is no option of this command, or one that is not supported"),
+                None => {
+                    format!("{name} is no option of this command, or one that is not supported")
+                }
             }
         }
         ClapKind::DisplayHelpOnMissingArgumentOrSubcommand | ClapKind::MissingSubcommand => {

@@ -48,16 +48,21 @@ impl Index {
         let name = medium.name().to_string();
         let len = medium.len()?;
         let wrong = Wrong { name: &name };
-        if len < HEAD_BYTES + ITEM_BYTES || !(len - HEAD_BYTES).is_multiple_of(ITEM_BYTES) {
+        let whole = HEAD_BYTES + ITEM_BYTES;
+        let header = if len >= whole {
+            let mut head = [0; HEAD_BYTES as usize];
+            medium.read_at(&mut head, 0)?;
+            Some(read_head(&head, flags, &wrong)?)
+        } else {
+            None
+        };
+        let Some(header) = header.filter(|_| (len - HEAD_BYTES).is_multiple_of(ITEM_BYTES)) else {
             let sentence = format!(
-                "{len} bytes are no index: one of n chunks has {} + {ITEM_BYTES} n",
-                HEAD_BYTES + ITEM_BYTES
+                "it has {len} bytes, where an index of n chunks has {whole} + {ITEM_BYTES} n: it was cut off, or \
+                 something follows it"
             );
             return Err(wrong.at(0..len, &sentence));
-        }
-        let mut head = [0; HEAD_BYTES as usize];
-        medium.read_at(&mut head, 0)?;
-        let header = read_head(&head, flags, &wrong)?;
+        };
         let count = (len - HEAD_BYTES) / ITEM_BYTES - 1;
         let mut index = Index {
             medium: Box::new(medium),

@@ -201,7 +201,10 @@ impl ZeroIds {
             return id;
         }
         let algorithm = self.algorithm;
-        let id = *self.known.entry(len_bytes).or_insert_with(|| ChunkId::of_zeroes(algorithm, len_bytes));
+        let id = *self
+            .known
+            .entry(len_bytes)
+            .or_insert_with(|| ChunkId::of_zeroes(algorithm, len_bytes));
         self.last = Some((len_bytes, id));
         id
     }

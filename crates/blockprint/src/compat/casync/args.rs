@@ -160,10 +160,7 @@ impl Cli {
     pub(super) fn check(&self, verb: &str) -> Result<()> {
         let refused = [
             (!self.with.is_empty(), "--with is not supported: features are of archives"),
-            (
-                self.dry_run && verb != "gc",
-                "--dry-run is not supported here: it belongs to gc",
-            ),
+            (self.dry_run && verb != "gc", "--dry-run is not supported here: it belongs to gc"),
             (
                 self.punch_holes == Some(false) && verb == "extract",
                 "--punch-holes=no is not supported: zeroes are left out always",
@@ -180,17 +177,12 @@ impl Cli {
         }
     }
 
-    /// The digest of what is new.
-    pub(super) fn algorithm(&self) -> Algorithm {
-        self.digest.unwrap_or_default()
-    }
-
     /// Whether what is only worth a note is said.
     pub(super) fn is_verbose(&self) -> bool {
         let environment = |name| std::env::var(name).ok();
-        let by_level = self.log_level.or_else(|| {
-            environment("CASYNC_LOG_LEVEL").and_then(|level| log_level(&level).ok())
-        });
+        let by_level = self
+            .log_level
+            .or_else(|| environment("CASYNC_LOG_LEVEL").and_then(|level| log_level(&level).ok()));
         let asked = environment("CASYNC_VERBOSE").and_then(|value| boolean(&value).ok());
         self.verbose || asked == Some(true) || by_level.is_some_and(|level| level >= INFO)
     }
@@ -200,7 +192,8 @@ const INFO: u8 = 6;
 
 /// The levels of syslog, by name or number.
 fn log_level(text: &str) -> Result<u8, String> {
-    const NAMES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+    const NAMES: [&str; 8] =
+        ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
     let by_name = NAMES.iter().position(|name| *name == text);
     by_name
         .or_else(|| text.parse().ok().filter(|&level| level < NAMES.len()))

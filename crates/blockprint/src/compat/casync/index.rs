@@ -34,7 +34,9 @@ pub(super) fn list(what: Option<What>, words: Vec<OsString>, face: &Face) -> Res
 
 pub(super) fn gc(cli: &Cli, words: Vec<OsString>, face: &Face) -> Result<()> {
     let Some(first) = words.first().map(Path::new) else {
-        return Err(nonsense("gc needs at least one index: without one, every chunk would be unused"));
+        return Err(nonsense(
+            "gc needs at least one index: without one, every chunk would be unused",
+        ));
     };
     words.iter().try_for_each(|name| refuse_remote(name))?;
     if let Some(folder) = words.iter().map(Path::new).find(|path| path.is_dir()) {
@@ -75,7 +77,9 @@ pub(super) fn gc(cli: &Cli, words: Vec<OsString>, face: &Face) -> Result<()> {
     if cli.is_verbose() {
         let (removed, remaining) = (report.removed, report.used + report.kept);
         let gone = before.saturating_sub(folders(&request.store));
-        say(&format!("Removed {removed} chunks, {gone} directories, {remaining} chunks remaining."));
+        say(&format!(
+            "Removed {removed} chunks, {gone} directories, {remaining} chunks remaining."
+        ));
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) fn make(cli: &Cli, what: Option<What>, words: Vec<OsString>, face: &F
             listed: cli.exclude_file.unwrap_or(default.listed),
         },
         sizes: cli.chunk_size.unwrap_or_default(),
-        algorithm: cli.algorithm(),
+        algorithm: cli.digest.unwrap_or_default(),
         blob_digest: !to_stream,
         steps: debug::steps(),
         ..MakeRequest::new(source)
@@ -95,10 +95,10 @@ pub(super) fn digest(
         let stores = stores_of(cli, path);
         index = index_of_blob(name, Some(What::BlobIndex))?;
         let image = Location { format: Some(Format::Index), path: index.path().to_owned() };
-        DigestRequest { image, stores, algorithm: cli.algorithm() }
+        DigestRequest { image, stores, algorithm: cli.digest }
     } else {
         let image = Location { format: Some(Format::Raw), path: input(name)? };
-        DigestRequest { image, stores: Stores::default(), algorithm: cli.algorithm() }
+        DigestRequest { image, stores: Stores::default(), algorithm: cli.digest }
     };
     let digest = face.run(|task| digest::perform(&request, task))?;
     say(&digest.hex());

@@ -106,7 +106,8 @@ fn input(name: OsString) -> Result<PathBuf> {
     if let Ok(found) = fs::metadata(&path) {
         let shown = shown(&path);
         if found.is_dir() {
-            let sentence = format!("{shown} is a folder, and archives of folders are not supported");
+            let sentence =
+                format!("{shown} is a folder, and archives of folders are not supported");
             return Err(refuse(sentence));
         }
         if !found.is_file() && !found.file_type().is_block_device() {
@@ -151,7 +152,9 @@ fn index_of_blob(name: OsString, what: Option<What>) -> Result<NamedIndex> {
         return Err(refuse(format!("cannot read {shown}: archives of folders are not supported")));
     }
     if path.is_dir() {
-        return Err(refuse(format!("{shown} is a folder, and only indexes of blobs are supported")));
+        return Err(refuse(format!(
+            "{shown} is a folder, and only indexes of blobs are supported"
+        )));
     }
     NamedIndex::open(&path)
 }

@@ -88,9 +88,10 @@ mod tests {
         ] {
             assert_eq!(size(text), Ok(expected), "{text}");
         }
-        for text in
-            ["", "64k", "64KB", "64KiB", ".5M", "1.", "1.5", "1e3", "-1", "1B 1K", "1K 1K", "99E", "K"]
-        {
+        for text in [
+            "", "64k", "64KB", "64KiB", ".5M", "1.", "1.5", "1e3", "-1", "1B 1K", "1K 1K", "99E",
+            "K",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -67,7 +67,9 @@ impl Config {
                 let keys: Vec<&str> = matching.iter().map(|(key, _)| key.as_str()).collect();
                 let shown = self.path.display();
                 let keys = keys.join(" and ");
-                return Err(nonsense(format!("in {shown}, {keys} are both about the store {name}")));
+                return Err(nonsense(format!(
+                    "in {shown}, {keys} are both about the store {name}"
+                )));
             }
         };
         let place = format!("store-options of {key} in {}", self.path.display());
@@ -96,8 +98,15 @@ impl Config {
                     )));
                 }
                 // About networks: for a folder they mean nothing, to that tool too.
-                "timeout" | "error-retry" | "error-retry-base-interval" | "client-cert"
-                | "client-key" | "ca-cert" | "trust-insecure" | "http-auth" | "http-cookie" => {}
+                "timeout"
+                | "error-retry"
+                | "error-retry-base-interval"
+                | "client-cert"
+                | "client-key"
+                | "ca-cert"
+                | "trust-insecure"
+                | "http-auth"
+                | "http-cookie" => {}
                 _ => return Err(refuse(format!("{option} in the {place} is not supported"))),
             }
         }
@@ -156,7 +165,8 @@ fn one_of(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
     let mut found = false;
     let mut at = 0;
     while at < class.len() {
-        let last = if class.get(at + 1) == Some(&b'-') && at + 2 < class.len() { at + 2 } else { at };
+        let last =
+            if class.get(at + 1) == Some(&b'-') && at + 2 < class.len() { at + 2 } else { at };
         found |= (class[at]..=class[last]).contains(&byte);
         at = last + 1;
     }
@@ -196,14 +206,18 @@ mod tests {
 
     #[test]
     fn what_a_store_asks_for_is_followed_or_refused_by_name() {
-        let one = |options: &str| form(&format!("{{\"store-options\":{{\"/s\":{options}}}}}"), "/s");
+        let one =
+            |options: &str| form(&format!("{{\"store-options\":{{\"/s\":{options}}}}}"), "/s");
         assert_eq!(one("{}").unwrap(), Form::Compressed);
         assert_eq!(one("{\"uncompressed\":true}").unwrap(), Form::Plain);
         assert_eq!(one("{\"uncompressed\":true,\"timeout\":1}").unwrap(), Form::Plain);
         assert_eq!(one("{\"encryption\":false}").unwrap(), Form::Compressed);
-        for option in
-            ["encryption\":true", "encryption-key\":\"00\"", "encryption-algorithm\":\"x\"", "new\":1"]
-        {
+        for option in [
+            "encryption\":true",
+            "encryption-key\":\"00\"",
+            "encryption-algorithm\":\"x\"",
+            "new\":1",
+        ] {
             let error = one(&format!("{{\"{option}}}")).unwrap_err().to_string();
             assert!(error.starts_with(option.split('"').next().unwrap()), "{error}");
         }

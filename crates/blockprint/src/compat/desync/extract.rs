@@ -139,7 +139,10 @@ fn regenerated(request: ExtractRequest, task: &Task) -> Result<(ExtractRequest, 
             seeds.push(seed);
             continue;
         }
-        task.note(format!("the seed {} is not what its index says: it is cut anew", seed.file.display()));
+        task.note(format!(
+            "the seed {} is not what its index says: it is cut anew",
+            seed.file.display()
+        ));
         let (seed, index) = seeds::cut(&seed.file, cutting, task)?;
         seeds.push(seed);
         indexes.push(index);
@@ -147,7 +150,12 @@ fn regenerated(request: ExtractRequest, task: &Task) -> Result<(ExtractRequest, 
     Ok((ExtractRequest { seeds, ..request }, indexes))
 }
 
-fn looked_at(index: &Path, target: Location, threads: Threads, task: &Task) -> Result<VerifyReport> {
+fn looked_at(
+    index: &Path,
+    target: Location,
+    threads: Threads,
+    task: &Task,
+) -> Result<VerifyReport> {
     let request = VerifyRequest {
         index: index.to_owned(),
         target,

@@ -23,7 +23,7 @@ pub(super) fn list_chunks(args: &ListChunks, session: &Session<'_>) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn info(args: Info, session: &Session<'_>) -> Result<ExitCode> {
+pub(super) fn info(args: &Info, session: &Session<'_>) -> Result<ExitCode> {
     let index = NamedIndex::open(&args.index)?;
     let sources: Result<Vec<_>> = args.store.iter().map(|text| session.source(text)).collect();
     let cache = args.cache.as_deref().map(|text| session.target(text)).transpose()?;
@@ -45,17 +45,9 @@ pub(super) fn info(args: Info, session: &Session<'_>) -> Result<ExitCode> {
         ("in-store", "Chunks in store", in_store.unwrap_or_default().chunks),
         ("in-seed", "Chunks in seed", report.in_seeds.chunks),
         ("in-cache", "Chunks in cache", report.in_cache.chunks),
-        (
-            "not-in-seed-nor-cache",
-            "Chunks not in seed nor cache",
-            report.not_at_hand.chunks,
-        ),
+        ("not-in-seed-nor-cache", "Chunks not in seed nor cache", report.not_at_hand.chunks),
         ("size", "Blob size", report.size_bytes),
-        (
-            "dedup-size-not-in-seed",
-            "Size of deduplicated chunks not in seed",
-            not_in_seed,
-        ),
+        ("dedup-size-not-in-seed", "Size of deduplicated chunks not in seed", not_in_seed),
         (
             "dedup-size-not-in-seed-nor-cache",
             "Size of deduplicated chunks not in seed nor cache",

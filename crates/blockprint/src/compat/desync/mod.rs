@@ -68,11 +68,11 @@ fn run(cli: Cli, face: &Face) -> Result<ExitCode> {
         Verb::Extract(args) => extract::extract(args, &session),
         Verb::Cat(args) => extract::cat(args, &session),
         Verb::VerifyIndex(args) => extract::verify_index(args, &session),
-        Verb::Verify(args) => store::verify(args, &session),
+        Verb::Verify(args) => store::verify(&args, &session),
         Verb::Cache(args) => store::cache(args, &session),
-        Verb::Prune(args) => store::prune(args, &session),
+        Verb::Prune(args) => store::prune(&args, &session),
         Verb::ListChunks(args) => index::list_chunks(&args, &session),
-        Verb::Info(args) => index::info(args, &session),
+        Verb::Info(args) => index::info(&args, &session),
     }
 }
 
@@ -165,10 +165,7 @@ fn paths(indexes: &[NamedIndex]) -> Vec<PathBuf> {
 
 /// A file or device as it is; `-` and names like formats mean nothing here.
 fn raw(path: OsString) -> engine::location::Location {
-    engine::location::Location {
-        format: Some(engine::location::Format::Raw),
-        path: path.into(),
-    }
+    engine::location::Location { format: Some(engine::location::Format::Raw), path: path.into() }
 }
 
 /// Whether the name means standard input or output.

@@ -14,7 +14,7 @@ use crate::compat::refusal::nonsense;
 use crate::debug;
 use crate::render::complain;
 
-pub(super) fn verify(args: Verify, session: &Session<'_>) -> Result<ExitCode> {
+pub(super) fn verify(args: &Verify, session: &Session<'_>) -> Result<ExitCode> {
     let request = VerifyRequest {
         store: session.source(&args.store)?,
         repair: if args.repair { Repair::Remove } else { Repair::No },
@@ -54,7 +54,7 @@ pub(super) fn cache(args: Cache, session: &Session<'_>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn prune(args: Prune, session: &Session<'_>) -> Result<ExitCode> {
+pub(super) fn prune(args: &Prune, session: &Session<'_>) -> Result<ExitCode> {
     let indexes = named(&args.index)?;
     let request = PruneRequest {
         store: session.target(&args.store)?.0,
@@ -66,7 +66,8 @@ pub(super) fn prune(args: Prune, session: &Session<'_>) -> Result<ExitCode> {
         steps: debug::steps(),
     };
     if !args.yes && !io::stdin().is_terminal() {
-        let sentence = "nothing is removed without being asked: standard input is no terminal (--yes answers)";
+        let sentence =
+            "nothing is removed without being asked: standard input is no terminal (--yes answers)";
         return Err(nonsense(sentence));
     }
     let plan = session.face.run(|task| store::plan_prune(&request, task))?;

@@ -85,8 +85,7 @@ pub fn perform(request: &ChopRequest, task: &Task) -> Result<ChopReport> {
     for span in index.chunks(0..index.count()) {
         task.checkpoint()?;
         let span = span?;
-        let is_ignored =
-            ignored.contains_key(&span.id) || request.ignore_chunks.contains(&span.id);
+        let is_ignored = ignored.contains_key(&span.id) || request.ignore_chunks.contains(&span.id);
         if !is_ignored && seen.insert(span.id) {
             wanted.push(span);
         }
@@ -173,7 +172,12 @@ impl Work<'_> {
         outcome
     }
 
-    fn keep(&self, packer: &mut Packer, waiting: Waiting, digest: &[u8; DIGEST_BYTES]) -> Result<()> {
+    fn keep(
+        &self,
+        packer: &mut Packer,
+        waiting: Waiting,
+        digest: &[u8; DIGEST_BYTES],
+    ) -> Result<()> {
         let Waiting { span, plain } = waiting;
         let chunk = plain.believe(&span.id, digest).map_err(|_| {
             let sentence = format!(

@@ -15,8 +15,8 @@ pub struct DigestRequest {
     pub image: Location,
     /// Where the chunks of an index come from.
     pub stores: Stores,
-    /// The digest; of an index it is the one that names its chunks.
-    pub algorithm: Algorithm,
+    /// The digest. Without it, that which names the chunks of an index, else casync's default.
+    pub algorithm: Option<Algorithm>,
 }
 
 const PIECE_BYTES: u64 = 1 << 20;
@@ -28,7 +28,8 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// Of opening and reading; `Damaged`, `NotFound` for a chunk that cannot be had.
 pub fn perform(request: &DigestRequest, task: &Task) -> Result<ChunkId> {
     let source = registry::open_source_over(&request.image, &request.stores)?;
-    let algorithm = source.facts.index.as_ref().map_or(request.algorithm, |index| index.algorithm);
+    let of_index = source.facts.index.as_ref().map(|index| index.algorithm);
+    let algorithm = request.algorithm.or(of_index).unwrap_or_default();
     task.begin(Phase::Verify, source.facts.size_bytes);
     let found = of_blob(&*source.image, algorithm, task, &|bytes| task.advance(bytes));
     source.tell_of_stores(task);

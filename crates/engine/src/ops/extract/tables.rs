@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 
-use chunks::index::{Index, Span};
 use chunks::ChunkId;
+use chunks::index::{Index, Span};
 use image::{Result, Task};
 
 /// The beginning of an ID.

@@ -112,7 +112,7 @@ pub fn plan(request: &PruneRequest, task: &Task) -> Result<PrunePlan> {
         store,
     };
     task.begin(Phase::Map, 0);
-    let (mut candidates, mut young) = (Vec::new(), 0);
+    let (mut candidates, mut young) = (Vec::<(ChunkId, u64)>::new(), 0);
     plan.store.list(&mut |stored: Stored| {
         task.checkpoint()?;
         if names.contains_key(&stored.id) {
@@ -124,6 +124,13 @@ pub fn plan(request: &PruneRequest, task: &Task) -> Result<PrunePlan> {
         }
         Ok(())
     })?;
+    // One that is there in both forms goes as one.
+    candidates.sort_unstable();
+    candidates.dedup_by(|next, first| {
+        let is_same = next.0 == first.0;
+        first.1 += if is_same { next.1 } else { 0 };
+        is_same
+    });
     plan.used = found.len() as u64;
     plan.missing = names.len() as u64 - plan.used;
     plan.young = young;
@@ -138,8 +145,9 @@ pub fn plan(request: &PruneRequest, task: &Task) -> Result<PrunePlan> {
 /// Each is looked at again in the moment in which it goes, under a lock that whoever reuses chunks takes too. After a
 /// power cut or `kill -9` some of them are gone and some not; every chunk that an index names is there.
 pub fn perform(plan: PrunePlan, task: &Task) -> Result<PruneReport> {
+    let PrunePlan { store, candidates, steps, unused_since, .. } = plan;
     let mut report = PruneReport {
-        store: plan.store.name().to_string(),
+        store: store.name().to_string(),
         indexes: plan.indexes.len() as u64,
         used: plan.used,
         missing: plan.missing,
@@ -147,12 +155,12 @@ pub fn perform(plan: PrunePlan, task: &Task) -> Result<PruneReport> {
         ..PruneReport::default()
     };
     task.begin(Phase::Prune, plan.unused_bytes);
-    plan.steps.reach("pruning");
-    for some in plan.candidates.chunks(BATCH) {
+    steps.reach("pruning");
+    for some in candidates.chunks(BATCH) {
         task.checkpoint()?;
         let ids: Vec<ChunkId> = some.iter().map(|(id, _)| *id).collect();
         let mut sizes = some.iter().map(|(_, bytes)| *bytes);
-        plan.store.remove_many(&ids, plan.unused_since, &mut |_, removed| {
+        store.remove_many(&ids, unused_since, &mut |_, removed| {
             let len_bytes = sizes.next().unwrap_or(0);
             task.advance(len_bytes);
             match removed {
@@ -164,9 +172,9 @@ pub fn perform(plan: PrunePlan, task: &Task) -> Result<PruneReport> {
                 Removed::Absent => {}
             }
         })?;
-        plan.steps.reach("pruned");
+        steps.reach("pruned");
     }
-    report.leftovers = plan.store.sweep(plan.left_since)?.files;
+    report.leftovers = store.sweep(plan.left_since)?.files;
     Ok(report)
 }
 
