@@ -268,6 +268,25 @@ fn gc_takes_nothing_without_an_index_that_can_be_read() {
 }
 
 #[test]
+fn what_cannot_be_printed_is_an_error() {
+    let peer = Peer::new("casync");
+    make_noise(&peer.at("image"), 14, 300 * KIB);
+    peer.call(&["make", "--store=s", "a.caibx", "image"]).run().expect_ok();
+    for line in [
+        "make --store=s - image",
+        "make --store=s b.caibx image",
+        "digest image",
+        "list a.caibx",
+        "extract --store=s a.caibx",
+        "gc -n --store=s a.caibx",
+    ] {
+        let shell = Program::new("sh").current_dir(peer.scratch.path());
+        let outcome = shell.args(["-c", &format!("bin/casync {line} > /dev/full")]).run();
+        outcome.expect_exit(1).expect_error("casync: cannot write");
+    }
+}
+
+#[test]
 fn list_shows_the_chunks_of_an_index() {
     let Some((_scratch, peer)) = casync() else { return };
     make_mixed(&peer.at("image"), 10, 1);

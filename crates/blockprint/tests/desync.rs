@@ -44,6 +44,28 @@ fn blobs_of_desyncs_own_indexes_and_stores_are_extracted() {
 }
 
 #[test]
+fn every_recorded_index_of_desync_is_read() {
+    let peer = Peer::new("desync");
+    let recorded = names(&vector("index/desync"));
+    assert!(recorded.len() >= 8, "{recorded:?}");
+    for name in recorded {
+        let index = vector("index/desync").join(&name);
+        let items = items(&index);
+        let ids: String = items.iter().map(|(_, id)| format!("{id}\n")).collect();
+        peer.says(&["list-chunks", &text(&index)], &ids);
+        let told = peer.call(&["info", &text(&index)]).run().expect_ok().stdout;
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let size = items.last().map_or(0, |(end, _)| *end);
+        assert_eq!((&told["total"], &told["size"]), (&items.len().into(), &size.into()), "{name}");
+    }
+    // desync 0.9.6 panics at it.
+    fs::create_dir(peer.at("store")).unwrap();
+    let empty = text(&vector("index/desync/d01-empty.caibx"));
+    peer.says(&["extract", "-s", "store", &empty, "out"], "");
+    assert_eq!(fs::metadata(peer.at("out")).unwrap().len(), 0);
+}
+
+#[test]
 fn a_new_index_is_desyncs_but_for_the_flag_word_which_is_casyncs() {
     let peer = Peer::new("desync");
     fs::write(peer.at("input"), input_of_store_vectors()).unwrap();
@@ -233,6 +255,28 @@ fn cache_fills_a_store_and_prune_empties_it() {
     assert_eq!(chunk_files(&peer.at("target")), chunk_files(&peer.at("store")));
     peer.refuses(&["prune", "-y", "-s", "target", "none.caibx"], &["none.caibx"]);
     peer.refuses(&["prune", "-y", "-s", "target"], &["INDEX"]);
+}
+
+#[test]
+fn prune_asks_on_a_terminal_and_takes_only_a_yes() {
+    let Some(_scratch) = require(&Needs::none().tools(&["script"])) else { return };
+    let peer = prepared(32);
+    make(&peer.at("other"), 99, &[Part::Noise(300 * KIB)]);
+    peer.says(&["make", "-s", "store", "o.caibx", "other"], "");
+    let all = chunk_files(&peer.at("store"));
+    let answer = |answer: &str| {
+        let line = format!(
+            "(sleep 1; echo {answer}) | script -qec 'bin/desync prune -s store d.caibx' /dev/null"
+        );
+        testkit::host::Program::new("sh").current_dir(peer.scratch.path()).args(["-c", &line]).run()
+    };
+    for no in ["n", "''", "maybe"] {
+        let asked = answer(no).expect_exit(1);
+        assert!(asked.stdout.contains("[y/N]"), "{asked}");
+        assert_eq!(chunk_files(&peer.at("store")), all);
+    }
+    answer("y").expect_ok();
+    assert_eq!(chunk_files(&peer.at("store")).len(), ids(&peer.at("d.caibx")).len());
 }
 
 #[test]

@@ -106,7 +106,7 @@ mod tests {
     fn a_new_crate_must_be_drawn() {
         let mut tree = Tree::of(&[], &[]);
         tree.workspace.packages = DRAWING.iter().map(|(name, _)| package(name, &[])).collect();
-        tree.workspace.packages.push(package("chunks", &[]));
+        tree.workspace.packages.push(package("newcomer", &[]));
         assert_eq!(arrows_are_drawn(&tree).len(), 1);
     }
 }

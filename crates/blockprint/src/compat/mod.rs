@@ -3,7 +3,7 @@
 pub(crate) mod casync;
 pub(crate) mod desync;
 pub(crate) mod loclone;
-mod numbers;
+mod output;
 mod refusal;
 mod seeds;
 mod spool;

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use engine::stores::StoreLocation;
@@ -31,7 +32,7 @@ impl Spool {
         let mut number = 0;
         let (file, named) = loop {
             let named = folder.join(format!(".blockprint-{}-{number}", std::process::id()));
-            match File::options().read(true).write(true).create_new(true).open(&named) {
+            match File::options().read(true).write(true).create_new(true).mode(0o600).open(&named) {
                 Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 made => break (made.map_err(failed)?, named),
             }

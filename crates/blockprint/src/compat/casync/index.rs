@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use super::args::{Cli, What, exactly};
 use super::{index_of_blob, refuse_remote};
+use crate::compat::output::show;
 use crate::compat::refusal::nonsense;
 use crate::debug;
-use crate::render::{Face, say};
+use crate::render::Face;
 
 /// That tool lists only archives, and refuses indexes of blobs. The form is that of `blockprint index chunks`.
 pub(super) fn list(what: Option<What>, words: Vec<OsString>, face: &Face) -> Result<()> {
@@ -48,7 +49,7 @@ pub(super) fn gc(cli: &Cli, words: Vec<OsString>, face: &Face) -> Result<()> {
     };
     if cli.is_verbose() {
         let (references, chunks) = usage(&words, face)?;
-        say(&format!("Chunk store usage: {references} references, {chunks} chunks"));
+        show(&format!("Chunk store usage: {references} references, {chunks} chunks"))?;
     }
     let request = PruneRequest {
         indexes: words.into_iter().map(Into::into).collect(),
@@ -65,11 +66,11 @@ pub(super) fn gc(cli: &Cli, words: Vec<OsString>, face: &Face) -> Result<()> {
         let verb = if cli.dry_run { "Would remove" } else { "Removing" };
         let suffix = suffix();
         for id in plan.unused_chunks() {
-            say(&format!("{verb} chunk {id}{suffix}."));
+            show(&format!("{verb} chunk {id}{suffix}."))?;
         }
     }
     if cli.dry_run {
-        say(&format!("Would remove {unused} chunks, {used} chunks remaining."));
+        show(&format!("Would remove {unused} chunks, {used} chunks remaining."))?;
         return Ok(());
     }
     let before = folders(&request.store);
@@ -77,9 +78,9 @@ pub(super) fn gc(cli: &Cli, words: Vec<OsString>, face: &Face) -> Result<()> {
     if cli.is_verbose() {
         let (removed, remaining) = (report.removed, report.used + report.kept);
         let gone = before.saturating_sub(folders(&request.store));
-        say(&format!(
+        show(&format!(
             "Removed {removed} chunks, {gone} directories, {remaining} chunks remaining."
-        ));
+        ))?;
     }
     Ok(())
 }

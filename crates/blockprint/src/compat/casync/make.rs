@@ -13,9 +13,10 @@ use engine::stores::Stores;
 
 use super::args::{Cli, What, exactly};
 use super::{ending, index_of_blob, input, is_stream, refuse_remote, store_of, stores_of};
+use crate::compat::output::show;
 use crate::compat::refusal::{nonsense, refuse};
 use crate::debug;
-use crate::render::{Face, say};
+use crate::render::Face;
 
 pub(super) fn make(cli: &Cli, what: Option<What>, words: Vec<OsString>, face: &Face) -> Result<()> {
     let [output, source] = exactly(words, "OUT.caibx FILE")?;
@@ -49,7 +50,7 @@ pub(super) fn make(cli: &Cli, what: Option<What>, words: Vec<OsString>, face: &F
     })?;
     // Behind an index on standard output it would make the index unreadable.
     if let Some(digest) = report.blob_digest {
-        say(&digest.hex());
+        show(&digest.hex())?;
     }
     Ok(())
 }
@@ -101,6 +102,5 @@ pub(super) fn digest(
         DigestRequest { image, stores: Stores::default(), algorithm: cli.digest }
     };
     let digest = face.run(|task| digest::perform(&request, task))?;
-    say(&digest.hex());
-    Ok(())
+    show(&digest.hex())
 }

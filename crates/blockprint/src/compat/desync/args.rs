@@ -14,7 +14,6 @@ use crate::compat::refusal::Missing;
 #[command(
     name = "desync",
     about = "The commands of desync for blobs and local chunk stores, done by blockprint",
-    version,
     disable_help_subcommand = true,
     args_override_self = true,
     max_term_width = 100

@@ -16,8 +16,8 @@ use engine::stores::Stores;
 use engine::{Error, Lenience, Reflink, Result, Task, Threads};
 
 use super::args::{Cat, Extract, VerifyIndex};
-use super::{NamedIndex, Session, damaged, is_stream, raw, show};
-use crate::compat::numbers::object;
+use super::{NamedIndex, Session, damaged, is_stream, raw};
+use crate::compat::output::{object, show};
 use crate::compat::refusal::{nonsense, refuse};
 use crate::compat::seeds::{self, Cutting};
 use crate::compat::spool::Spool;

@@ -8,8 +8,8 @@ use engine::{Lenience, Result};
 use serde_json::Value;
 
 use super::args::{Format, Info, ListChunks};
-use super::{NamedIndex, Session, show};
-use crate::compat::numbers::{joined, object};
+use super::{NamedIndex, Session};
+use crate::compat::output::{joined, object, show};
 
 pub(super) fn list_chunks(args: &ListChunks, session: &Session<'_>) -> Result<ExitCode> {
     let index = NamedIndex::open(&args.index)?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::args::{Chop, Chunk, Make};
 use super::{NamedIndex, Session, is_stream, raw};
-use crate::compat::numbers::object;
+use crate::compat::output::object;
 use crate::compat::spool::refuse_url;
 use crate::debug;
 use crate::render::complain;

@@ -13,7 +13,6 @@ mod store;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -171,17 +170,6 @@ fn raw(path: OsString) -> engine::location::Location {
 /// Whether the name means standard input or output.
 fn is_stream(path: &Path) -> bool {
     path == Path::new("-")
-}
-
-/// Shows lines on standard output, all of them or an error.
-fn show(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::io("cannot write to standard output", cause))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Something is not what it should be.
