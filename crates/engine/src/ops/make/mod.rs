@@ -197,78 +197,106 @@ fn make(
     task: &Task,
 ) -> Result<MakeReport> {
     let start = Instant::now();
-    let MakePlan { source, request, image, cutting, store, asked } = plan;
-    let header = Header::new(request.algorithm, request.sizes).excluding(request.excluded);
-    task.begin(Phase::Chunk, source.size_bytes);
+    let request = &plan.request;
     let named = if request.dry_run { None } else { request.index.as_deref() };
-    let output = Output::begin(named, request.force, source_mode(&source))?;
-    let mut writer = IndexWriter::new(output.writer(stream), &header)
-        .map_err(|cause| output::failed(request.index.as_deref(), cause))?;
-    request.steps.reach("created");
-    let write = |run: Run| {
-        writer
-            .push_run(&run.id, run.len_bytes, run.count)
-            .map_err(|cause| output::failed(request.index.as_deref(), cause))
-    };
-    let threads = request.threads.count();
-    let kept = std::thread::scope(|scope| {
-        let blob_digest = request
-            .blob_digest
-            .then(|| scope.spawn(|| digest::of_blob(&*image, request.algorithm, task, &|_| {})));
-        let kept = match &store {
-            _ if request.dry_run => {
-                let keep = Wondered::new(asked.as_deref());
-                ingest::ingest(&*image, &cutting, request.algorithm, threads, task, &keep, write)?;
-                keep.totals()
-            }
-            Some(store) => {
-                let keep = Kept::new(&**store, request.algorithm, request.level, request.existing);
-                ingest::ingest(&*image, &cutting, request.algorithm, threads, task, &keep, write)?;
-                keep.totals()
-            }
-            None => {
-                ingest::ingest(
-                    &*image,
-                    &cutting,
-                    request.algorithm,
-                    threads,
-                    task,
-                    &NameOnly,
-                    write,
-                )?;
-                Totals::default()
-            }
-        };
-        let blob_digest =
-            blob_digest.map(|thread| thread.join().expect("it does not panic")).transpose()?;
-        Ok::<_, Error>((kept, blob_digest))
-    });
-    let (kept, blob_digest) = kept?;
-    request.steps.reach("chunked");
-    source.refuse_changed("cut")?;
-    let (chunks, size_bytes) = (writer.count(), writer.size_bytes());
-    task.begin(Phase::Flush, 0);
-    if let Some(store) = &store {
-        store.flush()?;
-    }
-    let file = writer.finish().map_err(|cause| output::failed(request.index.as_deref(), cause))?;
-    drop(file);
-    request.steps.reach("flushed");
+    let output = Output::begin(named, request.force, source_mode(&plan.source))?;
+    let made = plan
+        .fill(output.writer(stream), task)
+        .map_err(|error| left_behind(error, named, plan.store.as_deref()))?;
     output.publish()?;
     request.steps.reach("published");
+    // The store protects its chunks from a prune until it is dropped: behind the index.
+    let MakePlan { source, request, store: _store, .. } = plan;
     Ok(MakeReport {
         source: source.path,
         index: request.index,
         store: request.store.map(|store| store.to_string()),
-        size_bytes,
-        chunks,
+        size_bytes: made.size_bytes,
+        chunks: made.chunks,
         algorithm: request.algorithm,
         sizes: request.sizes,
-        kept,
+        kept: made.kept,
         is_dry_run: request.dry_run,
-        blob_digest,
+        blob_digest: made.blob_digest,
         elapsed: start.elapsed(),
     })
+}
+
+/// What was found while an index was filled.
+struct Made {
+    chunks: u64,
+    size_bytes: u64,
+    kept: Totals,
+    blob_digest: Option<ChunkId>,
+}
+
+impl MakePlan {
+    /// Cuts, names and keeps the chunks, and writes a whole index to `output`; its tail when the chunks are durable.
+    fn fill<'a>(&'a self, output: Box<dyn Write + Send + 'a>, task: &Task) -> Result<Made> {
+        let MakePlan { source, request, image, .. } = self;
+        let failed = |cause| output::failed(request.index.as_deref(), cause);
+        let header = Header::new(request.algorithm, request.sizes).excluding(request.excluded);
+        task.begin(Phase::Chunk, source.size_bytes);
+        let mut writer = IndexWriter::new(output, &header).map_err(failed)?;
+        request.steps.reach("created");
+        let (kept, blob_digest) = std::thread::scope(|scope| {
+            let whole = || digest::of_blob(&**image, request.algorithm, task, &|_| {});
+            let blob_digest = request.blob_digest.then(|| scope.spawn(whole));
+            let kept = self.cut(task, |run: Run| {
+                writer.push_run(&run.id, run.len_bytes, run.count).map_err(failed)
+            })?;
+            let blob_digest = blob_digest.map(|thread| thread.join().expect("it does not panic"));
+            Ok::<_, Error>((kept, blob_digest.transpose()?))
+        })?;
+        request.steps.reach("chunked");
+        source.refuse_changed("cut")?;
+        let (chunks, size_bytes) = (writer.count(), writer.size_bytes());
+        task.begin(Phase::Flush, 0);
+        if let Some(store) = &self.store {
+            store.flush()?;
+        }
+        drop(writer.finish().map_err(failed)?);
+        request.steps.reach("flushed");
+        Ok(Made { chunks, size_bytes, kept, blob_digest })
+    }
+
+    /// Hands the chunks, in order, to `write`, and each to the store, if there is one.
+    fn cut(&self, task: &Task, write: impl FnMut(Run) -> Result<()> + Send) -> Result<Totals> {
+        let MakePlan { request, image, cutting, .. } = self;
+        let (image, algorithm) = (&**image, request.algorithm);
+        let threads = request.threads.count();
+        match &self.store {
+            _ if request.dry_run => {
+                let keep = Wondered::new(self.asked.as_deref());
+                ingest::ingest(image, cutting, algorithm, threads, task, &keep, write)?;
+                Ok(keep.totals())
+            }
+            Some(store) => {
+                let keep = Kept::new(&**store, algorithm, request.level, request.existing);
+                ingest::ingest(image, cutting, algorithm, threads, task, &keep, write)?;
+                Ok(keep.totals())
+            }
+            None => {
+                ingest::ingest(image, cutting, algorithm, threads, task, &NameOnly, write)?;
+                Ok(Totals::default())
+            }
+        }
+    }
+}
+
+/// Says in which state a make that failed leaves things. What was packed already need not be packed again: it is made
+/// durable, if that can be done.
+fn left_behind(error: Error, index: Option<&Path>, store: Option<&dyn WriteStore>) -> Error {
+    let kept = store.filter(|store| store.flush().is_ok());
+    let Some(index) = index else { return error };
+    let state = if index.exists() { "is as it was" } else { "was not made" };
+    let error = error.and(format_args!("{} {state}", index.display()));
+    match kept {
+        Some(store) => {
+            error.and(format_args!("the next make finds what was kept in {}", store.name()))
+        }
+        None => error,
+    }
 }
 
 /// The mode that a new index takes after: that of a file; of a device, that of an ordinary file.
