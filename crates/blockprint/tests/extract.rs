@@ -279,6 +279,22 @@ fn what_a_seed_has_is_not_fetched() {
 }
 
 #[test]
+fn a_seed_without_an_index_is_cut_first() {
+    let Some(scratch) = require(&casync_as_root()) else { return };
+    let (old, new) = old_and_new(scratch.path());
+    let target = scratch.join("target");
+    let alone = scratch.join("alone.img");
+    fs::copy(&old.source, &alone).unwrap();
+    let device = LoopDevice::attach(&alone, &LoopOptions::default());
+    for seed in [alone.as_path(), device.path()] {
+        let found = result(new.extract(&scratch, &target).arg("--seed").arg(seed));
+        assert!(bytes(&found, "seeds") > 3 * MIB, "{found}");
+        assert_same(&new.source, &target);
+        fs::remove_file(&target).unwrap();
+    }
+}
+
+#[test]
 fn a_seed_on_a_device_is_read() {
     let Some(scratch) = require(&casync_as_root()) else { return };
     let (old, new) = old_and_new(scratch.path());

@@ -22,6 +22,7 @@ Examples:
   blockprint extract disk.caibx disk.img -s /srv/default.castr
   blockprint extract new.caibx new.img --seed old.img.caibx   what old.img has is not fetched
   blockprint extract -k new.caibx /dev/sdb2 -s store -c cache  make a device what the index says
+  blockprint extract new.caibx /dev/sdb3 --seed /dev/sdb2     the other system partition, without an index
   blockprint extract --force --verify new.caibx system.img    replace a file, and read it back
   blockprint extract --dry-run new.caibx new.img --seed-dir .  how much would be fetched?")]
 pub(crate) struct ExtractArgs {
@@ -34,8 +35,9 @@ pub(crate) struct ExtractArgs {
     /// Make an existing file what the index says where it stands; what is right in it already stays
     #[arg(short = 'k', long)]
     pub(crate) in_place: bool,
-    /// A file that may hold some of the image, with its index: INDEX:FILE, or FILE.caibx beside FILE (may be repeated)
-    #[arg(long, value_name = "INDEX[:FILE]")]
+    /// A file or device that may hold some of the image, with its index: INDEX:FILE, or FILE.caibx beside FILE; or FILE
+    /// alone, which is read and cut first (may be repeated)
+    #[arg(long, value_name = "[INDEX:]FILE")]
     pub(crate) seed: Vec<OsString>,
     /// Each file in this folder beside which its index lies (may be repeated)
     #[arg(long, value_name = "FOLDER")]

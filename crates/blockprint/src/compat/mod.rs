@@ -5,5 +5,4 @@ pub(crate) mod desync;
 pub(crate) mod loclone;
 mod output;
 mod refusal;
-mod seeds;
 mod spool;

@@ -1,8 +1,7 @@
-//! A file without a name, that has a path as long as this program runs: for what comes from a pipe, and for indexes that
-//! nobody else needs.
+//! A file without a name, that has a path as long as this program runs: for what comes from a pipe.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -58,11 +57,6 @@ impl Spool {
     /// Where it can be opened by this program.
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Takes bytes.
-    pub(super) fn writer(&mut self) -> &mut (dyn Write + Send) {
-        &mut self.file
     }
 }
 

@@ -8,15 +8,12 @@ use std::path::{Path, PathBuf};
 use engine::location::{Format, Location};
 use engine::ops::cat::{self, CatRequest};
 use engine::ops::extract::{self, ExtractRequest, SeedRequest};
-use engine::ops::index::{self, InfoRequest};
 use engine::stores::Stores;
 use engine::{Lenience, Reflink, Result, Task, Threads};
 
 use super::args::{Cli, What, exactly};
 use super::{index_of_blob, is_stream, refuse_remote, stores_of};
 use crate::compat::refusal::{nonsense, refuse};
-use crate::compat::seeds::{self, Cutting};
-use crate::compat::spool::Spool;
 use crate::debug;
 use crate::render::Face;
 
@@ -57,48 +54,27 @@ pub(super) fn extract(
         steps: debug::steps(),
     };
     face.run(|task| {
-        let (found, _indexes) = cut_seeds(&cli.seed, &request, task)?;
-        let request = ExtractRequest { seeds: found, ..request };
+        let request = ExtractRequest { seeds: seeds_of(&cli.seed, task)?, ..request };
         extract::perform(extract::plan(request, task)?, task)
     })?;
     Ok(())
 }
 
-/// Cuts the seeds as the index was cut. Their indexes have to be held.
-fn cut_seeds(
-    seeds: &[OsString],
-    request: &ExtractRequest,
-    task: &Task,
-) -> Result<(Vec<SeedRequest>, Vec<Spool>)> {
-    let (mut found, mut indexes) = (Vec::new(), Vec::new());
-    if seeds.is_empty() {
-        return Ok((found, indexes));
-    }
-    let about = InfoRequest {
-        index: request.index.clone(),
-        lenience: request.lenience,
-        stores: Stores::default(),
-        seeds: Vec::new(),
-    };
-    let index = index::info(&about, task)?;
-    let cutting =
-        Cutting { sizes: index.sizes, algorithm: index.algorithm, threads: request.threads };
-    for seed in seeds.iter().map(Path::new) {
+/// The seeds that are there; each is cut while the program runs.
+fn seeds_of(names: &[OsString], task: &Task) -> Result<Vec<SeedRequest>> {
+    let mut found = Vec::new();
+    for seed in names.iter().map(Path::new) {
         let name = seed.display();
         match fs::metadata(seed) {
             Ok(metadata) if metadata.is_dir() => {
                 return Err(refuse(format!("the seed {name} is a folder, which is not supported")));
             }
-            Ok(_) => {
-                let (seed, index) = seeds::cut(seed, cutting, task)?;
-                found.push(seed);
-                indexes.push(index);
-            }
+            Ok(_) => found.push(SeedRequest { index: None, file: seed.to_owned() }),
             // That tool goes on without it, too.
             Err(cause) => task.warn(format!("the seed {name} is left out: {cause}")),
         }
     }
-    Ok((found, indexes))
+    Ok(found)
 }
 
 fn to_stream(cli: &Cli, index: &Path, stores: Stores, face: &Face) -> Result<()> {

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use engine::location::{Format, Location};
 use engine::ops::cat::{self, CatRequest};
 use engine::ops::extract::{self, ExtractReport, ExtractRequest, SeedRequest};
-use engine::ops::index::{self, InfoRequest};
 use engine::ops::verify::{self, VerifyReport, VerifyRequest};
 use engine::stores::Stores;
 use engine::{Error, Lenience, Reflink, Result, Task, Threads};
@@ -19,8 +18,6 @@ use super::args::{Cat, Extract, VerifyIndex};
 use super::{NamedIndex, Session, damaged, is_stream, raw};
 use crate::compat::output::{object, show};
 use crate::compat::refusal::{nonsense, refuse};
-use crate::compat::seeds::{self, Cutting};
-use crate::compat::spool::Spool;
 use crate::debug;
 
 pub(super) fn extract(args: Extract, session: &Session<'_>) -> Result<ExitCode> {
@@ -66,9 +63,9 @@ pub(super) fn extract(args: Extract, session: &Session<'_>) -> Result<ExitCode> 
         steps: debug::steps(),
     };
     let report = session.face.run(|task| {
-        let (request, _indexes) = match args.regenerate_invalid_seeds {
-            true => regenerated(request, task)?,
-            false => (request, Vec::new()),
+        let request = match args.regenerate_invalid_seeds {
+            true => regenerated(request, task),
+            false => request,
         };
         extract::perform(extract::plan(request, task)?, task)
     })?;
@@ -113,41 +110,26 @@ fn seeds_in(folders: &[PathBuf], except: &Path) -> Result<Vec<SeedRequest>> {
                 && file.exists()
                 && (own.is_none() || fs::canonicalize(&index).ok() != own)
             {
-                found.push(SeedRequest { index, file });
+                found.push(SeedRequest { index: Some(index), file });
             }
         }
     }
     Ok(found)
 }
 
-/// Gives each seed that is not what its index says an index that was made just now; those have to be held.
-fn regenerated(request: ExtractRequest, task: &Task) -> Result<(ExtractRequest, Vec<Spool>)> {
-    let about = InfoRequest {
-        index: request.index.clone(),
-        lenience: request.lenience,
-        stores: Stores::default(),
-        seeds: Vec::new(),
-    };
-    let index = index::info(&about, task)?;
-    let cutting =
-        Cutting { sizes: index.sizes, algorithm: index.algorithm, threads: request.threads };
-    let (mut seeds, mut indexes) = (Vec::new(), Vec::new());
-    for seed in request.seeds {
+/// Takes away the index of each seed that is not what its index says: it is cut anew.
+fn regenerated(mut request: ExtractRequest, task: &Task) -> ExtractRequest {
+    for seed in &mut request.seeds {
         let file = raw(seed.file.clone().into());
-        if looked_at(&seed.index, file, request.threads, task).is_ok_and(|report| report.is_right())
-        {
-            seeds.push(seed);
-            continue;
+        let is_right = seed.index.as_ref().is_none_or(|index| {
+            looked_at(index, file, request.threads, task).is_ok_and(|report| report.is_right())
+        });
+        if !is_right {
+            task.note(format!("the seed {} is not what its index says", seed.file.display()));
+            seed.index = None;
         }
-        task.note(format!(
-            "the seed {} is not what its index says: it is cut anew",
-            seed.file.display()
-        ));
-        let (seed, index) = seeds::cut(&seed.file, cutting, task)?;
-        seeds.push(seed);
-        indexes.push(index);
     }
-    Ok((ExtractRequest { seeds, ..request }, indexes))
+    request
 }
 
 fn looked_at(

@@ -2,6 +2,7 @@
 
 mod assembly;
 mod counts;
+mod cut_seed;
 mod plain;
 mod prepare;
 mod runs;

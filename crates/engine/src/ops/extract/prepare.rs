@@ -7,7 +7,7 @@ use image::units::Bytes;
 use image::{Error, ErrorKind, Phase, Result, Task};
 
 use super::counts::Amount;
-use super::seeds;
+use super::seeds::{self, Opening};
 use super::supply::{From, Given, Pass, Piece, Supply};
 use super::tables::{Repeats, Zeroes};
 use super::{ExtractPlan, ExtractRequest};
@@ -28,7 +28,8 @@ pub fn plan(request: ExtractRequest, task: &Task) -> Result<ExtractPlan> {
     let path = target_path(&request);
     let not_an_input = |path: &Path, found: &std::fs::Metadata| {
         refuse_same(&request.index, path, found)?;
-        request.seeds.iter().try_for_each(|seed| refuse_same(&seed.index, path, found))
+        let mut indexes = request.seeds.iter().filter_map(|seed| seed.index.as_deref());
+        indexes.try_for_each(|index| refuse_same(index, path, found))
     };
     let claim = Claim::new(Wanted {
         path,
@@ -46,15 +47,15 @@ pub fn plan(request: ExtractRequest, task: &Task) -> Result<ExtractPlan> {
         ));
     }
     let is_written = matches!(claim.kind(), TargetKind::FileInPlace | TargetKind::Device);
-    let seeds = seeds::open_all(
-        &request.seeds,
-        &request.seed_folders,
-        &index,
-        &request.index,
-        Some(claim.path()).filter(|_| is_written),
-        request.lenience,
+    let opening = Opening {
+        wanted: &index,
+        wanted_path: &request.index,
+        target: Some(claim.path()).filter(|_| is_written),
+        lenience: request.lenience,
+        threads: request.threads,
         task,
-    )?;
+    };
+    let seeds = seeds::open_all(&request.seeds, &request.seed_folders, &opening)?;
     let algorithm = index.algorithm();
     let chain = stores::open_chain(&request.stores, &request.index, algorithm, true)?;
 

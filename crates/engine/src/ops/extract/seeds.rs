@@ -7,10 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use chunks::index::Index;
+use chunks::index::{Index, MARK_BYTES, looks_like_index};
 use image::{Error, ErrorKind, Image, Result, Task};
 
+use super::cut_seed;
 use super::tables::Places;
+use crate::Threads;
 use crate::indexes::{Lenience, open_index};
 use crate::location::{Format, Location};
 use crate::registry::{self, Source};
@@ -18,15 +20,15 @@ use crate::registry::{self, Source};
 /// A seed as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedRequest {
-    /// Its index.
-    pub index: PathBuf,
+    /// Its index; without one, it is cut when it is opened.
+    pub index: Option<PathBuf>,
     /// The file or device that the index was made of.
     pub file: PathBuf,
 }
 
 impl SeedRequest {
-    /// Reads `INDEX` or `INDEX:FILE`. Without `FILE` it is `INDEX` without its `.caibx`. What stands there as a whole
-    /// wins, so that a path may have a colon.
+    /// Reads `INDEX`, `INDEX:FILE` or `FILE`. Of an index alone, the file is its name without `.caibx`; of a file alone,
+    /// there is no index. What stands there as a whole wins, so that a path may have a colon.
     ///
     /// # Errors
     ///
@@ -34,7 +36,10 @@ impl SeedRequest {
     pub fn parse(text: &OsStr) -> Result<Self> {
         let beside = |index: &OsStr| file_of(Path::new(index));
         if let (Some(file), true) = (beside(text), Path::new(text).exists()) {
-            return Ok(SeedRequest { index: text.into(), file });
+            return Ok(SeedRequest { index: Some(text.into()), file });
+        }
+        if Path::new(text).exists() {
+            return Ok(SeedRequest { index: None, file: text.into() });
         }
         let bytes = text.as_bytes();
         let colons = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b':');
@@ -44,12 +49,14 @@ impl SeedRequest {
             .collect();
         let found = cuts.iter().find(|(index, _)| Path::new(index).exists()).or(cuts.first());
         match (found, beside(text)) {
-            (Some((index, file)), _) => Ok(SeedRequest { index: index.into(), file: file.into() }),
-            (None, Some(file)) => Ok(SeedRequest { index: text.into(), file }),
+            (Some((index, file)), _) => {
+                Ok(SeedRequest { index: Some(index.into()), file: file.into() })
+            }
+            (None, Some(file)) => Ok(SeedRequest { index: Some(text.into()), file }),
             (None, None) => {
                 let shown = text.display();
                 let sentence = format!(
-                    "the seed {shown} names no file: write INDEX:FILE, or FILE.caibx for the index of FILE"
+                    "the seed {shown} is not there: write FILE, INDEX:FILE, or FILE.caibx for the index of FILE"
                 );
                 Err(Error::new(ErrorKind::Invalid, sentence).at(shown.to_string(), None))
             }
@@ -76,18 +83,41 @@ pub(super) struct Seed {
     is_off: AtomicBool,
 }
 
+/// An index whose file was forgotten is no seed by itself.
+fn refuse_index(image: &dyn Image, file: &Path) -> Result<()> {
+    let mut head = [0; MARK_BYTES];
+    if image.size() >= head.len() as u64 {
+        image.read_at(&mut head, 0)?;
+    }
+    if !looks_like_index(&head) {
+        return Ok(());
+    }
+    let shown = file.display();
+    let sentence = format!("the seed {shown} is an index and names no file: write INDEX:FILE");
+    Err(Error::new(ErrorKind::Invalid, sentence).at(shown.to_string(), None))
+}
+
 /// So many bad chunks, if they are more than the good ones, tell that the index is of another file.
 const BAD_MAX: u64 = 16;
 
 impl Seed {
     /// Opens what is asked for.
-    fn open(request: &SeedRequest, lenience: Lenience) -> Result<Self> {
-        let index = open_index(&request.index, lenience)?;
+    fn open(request: &SeedRequest, opening: &Opening<'_>) -> Result<Self> {
+        let index = request.index.as_ref().map(|path| open_index(path, opening.lenience));
+        let index = index.transpose()?;
         let location = Location { format: Some(Format::Raw), path: request.file.clone() };
         let Source { image, facts, .. } = registry::open_source(&location)?;
         let file = match facts.medium {
             registry::MediumKind::File => File::open(&request.file).ok(),
             registry::MediumKind::Device => None,
+        };
+        let index = match index {
+            Some(index) => index,
+            None => {
+                refuse_index(&*image, &request.file)?;
+                let Opening { wanted, threads, task, .. } = *opening;
+                cut_seed::index_of(&*image, &request.file, wanted, threads, task)?
+            }
         };
         Ok(Seed {
             name: request.file.display().to_string(),
@@ -126,8 +156,20 @@ impl Seed {
     }
 }
 
+/// For whom seeds are opened.
+pub(super) struct Opening<'a> {
+    /// The index whose chunks are wanted, and where it lies.
+    pub(super) wanted: &'a Index,
+    pub(super) wanted_path: &'a Path,
+    /// A seed that this is, is left out: it is being overwritten.
+    pub(super) target: Option<&'a Path>,
+    pub(super) lenience: Lenience,
+    pub(super) threads: Threads,
+    pub(super) task: &'a Task,
+}
+
 /// Opens the seeds that are named, and those that lie in `folders`: each index there with its file beside it, except
-/// `index` itself. A seed that `target` is, is left out: it is being overwritten.
+/// the wanted one itself.
 ///
 /// # Errors
 ///
@@ -135,12 +177,9 @@ impl Seed {
 pub(super) fn open_all(
     named: &[SeedRequest],
     folders: &[PathBuf],
-    index: &Index,
-    index_path: &Path,
-    target: Option<&Path>,
-    lenience: Lenience,
-    task: &Task,
+    opening: &Opening<'_>,
 ) -> Result<Vec<Seed>> {
+    let Opening { wanted: index, wanted_path: index_path, target, task, .. } = *opening;
     let is_target = |file: &Path| target.is_some_and(|target| is_one(file, target));
     let mut seeds = Vec::new();
     let mut add = |seed: Seed| {
@@ -163,19 +202,20 @@ pub(super) fn open_all(
                 request.file.display()
             ));
         } else {
-            add(Seed::open(request, lenience)?);
+            add(Seed::open(request, opening)?);
         }
     }
     for folder in folders {
         for request in requests_in(folder)? {
-            if is_one(&request.index, index_path) || is_target(&request.file) {
+            let is_wanted = request.index.as_ref().is_some_and(|path| is_one(path, index_path));
+            if is_wanted || is_target(&request.file) {
                 continue;
             }
-            match Seed::open(&request, lenience) {
+            match Seed::open(&request, opening) {
                 Ok(seed) => add(seed),
                 Err(error) => task.warn(format!(
                     "the seed {} is left out: {}",
-                    request.index.display(),
+                    request.file.display(),
                     error.full_sentence()
                 )),
             }
@@ -198,7 +238,7 @@ fn requests_in(folder: &Path) -> Result<Vec<SeedRequest>> {
     let request = |name: OsString| {
         let index = folder.join(name);
         let file = file_of(&index).filter(|file| file.exists())?;
-        Some(SeedRequest { index, file })
+        Some(SeedRequest { index: Some(index), file })
     };
     Ok(names.into_iter().filter_map(request).collect())
 }
@@ -213,15 +253,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_is_an_index_with_its_file_beside_it_or_named() {
+    fn a_seed_is_an_index_with_its_file_beside_it_or_named_or_a_file_alone() {
         let parse = |text: &str| {
             let seed = SeedRequest::parse(OsStr::new(text))?;
-            Ok::<_, Error>((seed.index.display().to_string(), seed.file.display().to_string()))
+            let index = seed.index.map_or_else(String::new, |index| index.display().to_string());
+            Ok::<_, Error>((index, seed.file.display().to_string()))
         };
         let pair = |index: &str, file: &str| (index.to_string(), file.to_string());
         assert_eq!(parse("no/old.img.caibx").unwrap(), pair("no/old.img.caibx", "no/old.img"));
         assert_eq!(parse("no/index:/dev/sdx").unwrap(), pair("no/index", "/dev/sdx"));
         assert_eq!(parse("a.caibx:b").unwrap(), pair("a.caibx", "b"));
+        assert_eq!(parse("/dev/zero").unwrap(), pair("", "/dev/zero"), "it is there: it is cut");
         for nameless in ["index", ".caibx", "index:", ":file"] {
             assert_eq!(parse(nameless).unwrap_err().kind(), ErrorKind::Invalid, "{nameless}");
         }
