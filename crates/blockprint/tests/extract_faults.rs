@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use testkit::host::{
-    Filesystem, LoopDevice, LoopOptions, Program, drop_caches, fill_disk, make_image, require, run,
-    tool,
+    Filesystem, LoopDevice, LoopOptions, Program, TempDir, drop_caches, fill_disk, make_image,
+    require, run, tool,
 };
 
 use crate::extract::{Made, bytes, casync, casync_as_root, chunks, result};
@@ -129,38 +129,55 @@ fn killed_at_random_again_and_again_an_extract_ends_equal_and_fetches_little_twi
     let Some(scratch) = require(&casync()) else { return };
     let made = Made::mixed(scratch.path(), 324, 10);
     for more in [&[][..], &["-k"]] {
-        let target = scratch.join("target");
-        if !more.is_empty() {
-            make_noise(&target, 325, 50 * MIB);
-        }
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut kills = 0;
-        loop {
-            let call = slowly(made.extract(&scratch, &target)).args(more).arg("--json");
-            let running = call.spawn();
-            if kills < 10 {
-                thread::sleep(Duration::from_millis(random.u64(50..450)));
-                running.signal("KILL");
-            }
-            let outcome = running.wait();
-            if outcome.status.success() {
-                let found = outcome.result();
-                assert!(bytes(&found, "in_place") > MIB, "it never went on (seed {seed}): {found}");
-                break;
-            }
-            assert_eq!(outcome.signal(), Some(9), "{outcome} (seed {seed})");
-            kills += 1;
-            if more.is_empty() && target.exists() {
-                // Killed behind the last step: what has the name is complete, as is checked below.
-                break;
-            }
+        while kills < 20 {
+            kills += killed_until_it_ends(&scratch, &made, more, 20 - kills, &mut random);
         }
-        assert!(kills >= 2, "it was too quick to be killed (seed {seed})");
-        assert_same(&made.source, &target);
-        assert!(!partial_of(&target).exists());
-        fs::remove_file(&target).unwrap();
     }
+}
+
+/// Kills an extract at random, at most `kills_max` times, and begins it again until it has ended. How often it was
+/// killed.
+fn killed_until_it_ends(
+    scratch: &TempDir,
+    made: &Made,
+    more: &[&str],
+    kills_max: u32,
+    random: &mut fastrand::Rng,
+) -> u32 {
+    let target = scratch.join("target");
+    let in_place = !more.is_empty();
+    if in_place {
+        make_noise(&target, 325, 50 * MIB);
+    }
+    let seed = random.get_seed();
+    let mut kills = 0;
+    loop {
+        let running = slowly(made.extract(scratch, &target)).args(more).arg("--json").spawn();
+        if kills < kills_max {
+            thread::sleep(Duration::from_millis(random.u64(50..450)));
+            running.signal("KILL");
+        }
+        let outcome = running.wait();
+        if outcome.status.success() {
+            let found = outcome.result();
+            let went_on = bytes(&found, "in_place") > MIB;
+            assert!(went_on || kills < 2, "it never went on (seed {seed}): {found}");
+            break;
+        }
+        assert_eq!(outcome.signal(), Some(9), "{outcome} (seed {seed})");
+        kills += 1;
+        if !in_place && target.exists() {
+            // Killed behind the last step: what has the name is complete, as is checked below.
+            break;
+        }
+    }
+    assert_same(&made.source, &target);
+    assert!(!partial_of(&target).exists());
+    fs::remove_file(&target).unwrap();
+    kills
 }
 
 #[test]

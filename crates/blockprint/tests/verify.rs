@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -81,6 +82,34 @@ fn data_that_became_a_hole_and_a_file_of_another_size_are_found() {
     let repair = verify(&scratch, &made.index, &made.source).arg("--repair");
     result(repair.arg("-s").arg(&made.store), 0);
     result(verify(&scratch, &made.index, &made.source), 0);
+}
+
+#[test]
+fn a_repair_that_is_killed_at_random_goes_on_and_ends_right() {
+    let Some(scratch) = require(&casync()) else { return };
+    let made = Made::mixed(scratch.path(), 356, 4);
+    let target = scratch.join("target");
+    fs::write(&target, vec![7; 16 * MIB as usize]).unwrap();
+    let repair =
+        || verify(&scratch, &made.index, &target).arg("--repair").arg("-s").arg(&made.store);
+    let mut bad_before = u64::MAX;
+    let mut kills = 0;
+    for round in 0..20 {
+        let running = repair().args(["--limit", "16M"]).spawn();
+        thread::sleep(Duration::from_millis(100 + 5 * round));
+        running.signal("KILL");
+        if running.wait().signal() == Some(9) {
+            kills += 1;
+        }
+        // What was written before stays right: it is never worse than it was.
+        let found = verify(&scratch, &made.index, &target).arg("--json").run();
+        let bad = found.result()["bad_bytes"].as_u64().unwrap();
+        assert!(bad <= bad_before, "{bad} bytes are bad, after {bad_before}");
+        bad_before = bad;
+    }
+    assert!(kills > 5, "only {kills} of 20 were killed while they worked");
+    repair().run().expect_ok();
+    assert_same(&made.source, &target);
 }
 
 #[test]
