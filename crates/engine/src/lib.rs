@@ -4,6 +4,7 @@
 //! target; `perform(plan, task)` does the work and returns a report. Nothing here prints: a face (the program,
 //! a daemon) listens to the [`Task`] and shows the report in its own form.
 
+mod amount;
 mod folders;
 mod indexes;
 mod journal;
@@ -15,6 +16,7 @@ mod pipeline;
 mod publish;
 mod reflink;
 pub mod registry;
+mod scan;
 mod steps;
 pub mod stores;
 mod target;
@@ -28,9 +30,11 @@ pub mod chunking {
     pub use chunks::{Algorithm, ChunkId, ChunkSizes};
 }
 
+pub use amount::Amount;
 pub use indexes::Lenience;
 pub use pipeline::Threads;
 pub use reflink::Reflink;
+pub use scan::Findings;
 pub use steps::Steps;
 
 // The words of the crates below that a face needs to speak with an operation.

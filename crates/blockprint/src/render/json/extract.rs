@@ -1,6 +1,7 @@
 //! `blockprint extract` and `blockprint verify`, for programs.
 
-use engine::ops::extract::{Amount, ExtractPlan, ExtractReport};
+use engine::Amount;
+use engine::ops::extract::{ExtractPlan, ExtractReport};
 use engine::ops::verify::VerifyReport;
 use serde_json::{Value, json};
 

@@ -1,7 +1,8 @@
 //! `blockprint index`, for programs.
 
+use engine::Amount;
 use engine::chunking::Span;
-use engine::ops::index::{Amount, DiffReport, IndexReport};
+use engine::ops::index::{DiffReport, IndexReport};
 use serde_json::{Value, json};
 
 use super::{path, sizes};

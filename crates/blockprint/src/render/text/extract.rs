@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use engine::Amount;
 use engine::Bytes;
 use engine::ops::copy::TargetKind;
-use engine::ops::extract::{Amount, ExtractPlan, ExtractReport};
+use engine::ops::extract::{ExtractPlan, ExtractReport};
 use engine::ops::verify::VerifyReport;
 
 use super::{counted, rate, seconds};

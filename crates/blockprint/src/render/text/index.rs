@@ -1,7 +1,8 @@
 //! `blockprint index`, for people.
 
+use engine::Amount;
 use engine::Bytes;
-use engine::ops::index::{Amount, DiffReport, IndexReport};
+use engine::ops::index::{DiffReport, IndexReport};
 
 use super::{counted, exact};
 

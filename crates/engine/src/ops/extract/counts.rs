@@ -2,14 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Chunks, and their plain bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// How many chunks.
-    pub chunks: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
+use crate::Amount;
 
 /// Adds up amounts from many threads.
 #[derive(Debug, Default)]

@@ -22,14 +22,13 @@ use image::{Error, ErrorKind, ImageMut, Phase, Result, Task};
 
 use crate::indexes::Lenience;
 use crate::location::Location;
-use crate::ops::verify;
 use crate::registry;
+use crate::scan::{Scan, scan};
 use crate::stores::Stores;
 use crate::target::{Claim, Leftover, Opened, TargetKind};
-use crate::{Reflink, Steps, Threads};
+use crate::{Amount, Reflink, Steps, Threads};
 pub(crate) use assembly::Assembly;
 use assembly::Crew;
-pub use counts::Amount;
 use counts::Counts;
 use plain::PlainChunks;
 pub use prepare::plan;
@@ -226,14 +225,14 @@ fn write(
         return Ok(());
     }
     let readback = registry::open_readback(&target.location())?;
-    let what = verify::Scan {
+    let what = Scan {
         index: assembly.index,
         image: &*readback.image,
         threads: request.threads,
         numbers: vec![numbers.clone()],
         throttle: None,
     };
-    let found = verify::scan(&what, task)?;
+    let found = scan(&what, task)?;
     let Some(range) = found.bad_ranges(assembly.index, 1)?.into_iter().next() else {
         return Ok(());
     };

@@ -6,11 +6,11 @@ use chunks::store::Chain;
 use image::units::Bytes;
 use image::{Error, ErrorKind, Phase, Result, Task};
 
-use super::counts::Amount;
 use super::seeds::{self, Opening};
 use super::supply::{From, Given, Pass, Piece, Supply};
 use super::tables::{Repeats, Zeroes};
 use super::{ExtractPlan, ExtractRequest};
+use crate::Amount;
 use crate::indexes::open_index;
 use crate::stores;
 use crate::target::{Claim, TargetKind, Wanted, refuse_same};

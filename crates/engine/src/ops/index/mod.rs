@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use crate::Amount;
 use crate::indexes::{Lenience, open_index};
 use crate::stores::{self, Stores};
 use chunks::index::Span;
@@ -52,22 +53,6 @@ pub struct IndexReport {
     pub not_at_hand: Amount,
     /// Distinct chunks that are neither in a seed, nor in the cache, nor zeroes: what an extract would fetch.
     pub to_fetch: Amount,
-}
-
-/// A number of chunks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// How many.
-    pub chunks: u64,
-    /// Their plain bytes.
-    pub bytes: u64,
-}
-
-impl Amount {
-    fn add(&mut self, bytes: u64) {
-        self.chunks += 1;
-        self.bytes += bytes;
-    }
 }
 
 /// Counts what an index names.

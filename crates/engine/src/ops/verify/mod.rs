@@ -1,7 +1,5 @@
 //! Verify a file or device against an index, without any store; and write anew what is wrong in it.
 
-mod scan;
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,16 +8,14 @@ use chunks::store::Chain;
 use image::layers::Throttle;
 use image::{Error, ErrorKind, Image, Phase, Result, Task};
 
-pub use scan::Findings;
-pub(crate) use scan::{Scan, scan};
-
-use super::extract::{Amount, Site, Zeroes, fetched};
+use super::extract::{Site, Zeroes, fetched};
 use crate::indexes::{Lenience, open_index};
 use crate::location::{Format, Location};
 use crate::registry::{self, Facts, MediumKind, Source};
+use crate::scan::{Findings, Scan, scan};
 use crate::stores::{self, Stores};
 use crate::target::{Claim, Leftover, Opened, Wanted, refuse_same};
-use crate::{Steps, Threads};
+use crate::{Amount, Steps, Threads};
 
 /// What is to be verified.
 #[derive(Clone, Debug)]

@@ -11,10 +11,9 @@ use image::layers::Throttle;
 use image::ranges::RangeSet;
 use image::{AlignedBuf, Extent, ExtentKind, Image, ImageExt, Phase, Result, Task};
 
-use crate::Threads;
 use crate::matching::are_right;
-use crate::ops::extract::Amount;
 use crate::pipeline::for_each_piece;
+use crate::{Amount, Threads};
 
 /// Chunks that are to be looked at.
 pub(crate) struct Scan<'a> {
