@@ -164,7 +164,7 @@ fn killed_until_it_ends(
         if outcome.status.success() {
             let found = outcome.result();
             let went_on = bytes(&found, "in_place") > MIB;
-            assert!(went_on || kills < 2, "it never went on (seed {seed}): {found}");
+            assert!(went_on || kills < 6, "it never went on (seed {seed}): {found}");
             break;
         }
         assert_eq!(outcome.signal(), Some(9), "{outcome} (seed {seed})");
