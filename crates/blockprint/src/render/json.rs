@@ -15,7 +15,7 @@ use engine::ops::compare::CompareReport;
 use engine::ops::copy::{CopyPlan, CopyReport, TargetKind};
 use engine::ops::info::{Count, InfoReport};
 use engine::registry::Facts;
-use engine::{Error, Extent, Holders, HoldingKind, Namespace, RangeSet};
+use engine::{Amount, Error, Extent, Holders, HoldingKind, Namespace, RangeSet};
 use serde_json::{Value, json};
 
 use super::meter::Reading;
@@ -267,4 +267,8 @@ fn ms(time: Duration) -> f64 {
 
 fn sizes(sizes: ChunkSizes) -> Value {
     json!({ "min_bytes": sizes.min(), "avg_bytes": sizes.avg(), "max_bytes": sizes.max() })
+}
+
+fn amount(amount: Amount) -> Value {
+    json!({ "chunks": amount.chunks, "bytes": amount.bytes })
 }

@@ -1,6 +1,5 @@
 //! `extract`, `cat` and `verify-index`: from chunks to a blob, and whether it is one.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -96,24 +95,15 @@ fn stats(report: &ExtractReport, output: &Path, seeds: u64) -> String {
 /// The indexes in these folders whose blobs lie beside them, except the one that is extracted.
 fn seeds_in(folders: &[PathBuf], except: &Path) -> Result<Vec<SeedRequest>> {
     let own = fs::canonicalize(except).ok();
+    let is_own = |seed: &SeedRequest| {
+        let index = seed.index.as_deref().and_then(|index| fs::canonicalize(index).ok());
+        own.is_some() && index == own
+    };
     let mut found = Vec::new();
     for folder in folders {
-        let entries = fs::read_dir(folder).map_err(|cause| {
-            let name = folder.display().to_string();
-            Error::io(format!("cannot read the folder of seeds {name}"), cause).at(name, None)
-        })?;
-        let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        names.sort();
-        for index in names {
-            let file = index.with_extension("");
-            if index.extension() == Some(OsStr::new("caibx"))
-                && file.exists()
-                && (own.is_none() || fs::canonicalize(&index).ok() != own)
-            {
-                found.push(SeedRequest { index: Some(index), file });
-            }
-        }
+        found.extend(SeedRequest::all_in(folder)?);
     }
+    found.retain(|seed| !is_own(seed));
     Ok(found)
 }
 

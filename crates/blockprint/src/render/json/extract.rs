@@ -1,11 +1,10 @@
 //! `blockprint extract` and `blockprint verify`, for programs.
 
-use engine::Amount;
 use engine::ops::extract::{ExtractPlan, ExtractReport};
 use engine::ops::verify::VerifyReport;
 use serde_json::{Value, json};
 
-use super::{ms, path, target_kind};
+use super::{amount, ms, path, target_kind};
 
 /// What an extract would do.
 pub(crate) fn extract_plan(plan: &ExtractPlan) -> Value {
@@ -88,8 +87,4 @@ pub(crate) fn verify(report: &VerifyReport) -> Value {
         "repair": repair,
         "elapsed_ms": ms(report.elapsed),
     })
-}
-
-fn amount(amount: Amount) -> Value {
-    json!({ "chunks": amount.chunks, "bytes": amount.bytes })
 }

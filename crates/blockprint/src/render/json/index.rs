@@ -1,11 +1,10 @@
 //! `blockprint index`, for programs.
 
-use engine::Amount;
 use engine::chunking::Span;
 use engine::ops::index::{DiffReport, IndexReport};
 use serde_json::{Value, json};
 
-use super::{path, sizes};
+use super::{amount, path, sizes};
 
 pub(crate) fn index(report: &IndexReport) -> Value {
     json!({
@@ -47,8 +46,4 @@ pub(crate) fn chunk(span: &Span) -> Value {
         "len_bytes": span.len_bytes,
         "id": span.id.hex(),
     })
-}
-
-fn amount(amount: Amount) -> Value {
-    json!({ "chunks": amount.chunks, "bytes": amount.bytes })
 }

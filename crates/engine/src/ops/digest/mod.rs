@@ -31,18 +31,21 @@ pub fn perform(request: &DigestRequest, task: &Task) -> Result<ChunkId> {
     let of_index = source.facts.index.as_ref().map(|index| index.algorithm);
     let algorithm = request.algorithm.or(of_index).unwrap_or_default();
     task.begin(Phase::Verify, source.facts.size_bytes);
-    let found = of_blob(&*source.image, algorithm, task, &|bytes| task.advance(bytes));
+    let found = of_blob(&*source.image, algorithm, task, &|bytes| {
+        task.advance(bytes);
+        Ok(())
+    });
     source.tell_of_stores(task);
     found
 }
 
 /// The digest of all bytes of `image`; what is unspecified counts as zeroes, as it does in chunks. Tells `done` how many
-/// bytes are behind.
+/// bytes are behind; its error ends the work.
 pub(crate) fn of_blob(
     image: &dyn Image,
     algorithm: Algorithm,
     task: &Task,
-    done: &dyn Fn(u64),
+    done: &dyn Fn(u64) -> Result<()>,
 ) -> Result<ChunkId> {
     let mut hasher = Hasher::new(algorithm);
     let mut buf = AlignedBuf::new(PIECE_BYTES as usize);
@@ -61,7 +64,7 @@ pub(crate) fn of_blob(
                 hasher.update(&zeroes[..part as usize]);
             }
             offset += part;
-            done(part);
+            done(part)?;
         }
     }
     Ok(ChunkId(hasher.finish()))

@@ -62,6 +62,29 @@ impl SeedRequest {
             }
         }
     }
+
+    /// The indexes in a folder whose files lie beside them, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// Of reading the folder.
+    pub fn all_in(folder: &Path) -> Result<Vec<Self>> {
+        let failed = |cause| {
+            let name = folder.display().to_string();
+            Error::io(format!("cannot read the folder of seeds {name}"), cause).at(name, None)
+        };
+        let mut names: Vec<OsString> = Vec::new();
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            names.push(entry.map_err(failed)?.file_name());
+        }
+        names.sort();
+        let request = |name: OsString| {
+            let index = folder.join(name);
+            let file = file_of(&index).filter(|file| file.exists())?;
+            Some(SeedRequest { index: Some(index), file })
+        };
+        Ok(names.into_iter().filter_map(request).collect())
+    }
 }
 
 /// The file beside an index: its name without `.caibx`.
@@ -206,7 +229,7 @@ pub(super) fn open_all(
         }
     }
     for folder in folders {
-        for request in requests_in(folder)? {
+        for request in SeedRequest::all_in(folder)? {
             let is_wanted = request.index.as_ref().is_some_and(|path| is_one(path, index_path));
             if is_wanted || is_target(&request.file) {
                 continue;
@@ -222,25 +245,6 @@ pub(super) fn open_all(
         }
     }
     Ok(seeds)
-}
-
-/// The indexes in a folder whose files lie beside them, in the order of their names.
-fn requests_in(folder: &Path) -> Result<Vec<SeedRequest>> {
-    let failed = |cause| {
-        let name = folder.display().to_string();
-        Error::io(format!("cannot read the folder of seeds {name}"), cause).at(name, None)
-    };
-    let mut names: Vec<OsString> = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        names.push(entry.map_err(failed)?.file_name());
-    }
-    names.sort();
-    let request = |name: OsString| {
-        let index = folder.join(name);
-        let file = file_of(&index).filter(|file| file.exists())?;
-        Some(SeedRequest { index: Some(index), file })
-    };
-    Ok(names.into_iter().filter_map(request).collect())
 }
 
 fn is_one(a: &Path, b: &Path) -> bool {

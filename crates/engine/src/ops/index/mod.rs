@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::Amount;
-use crate::indexes::{Lenience, open_index};
-use crate::stores::{self, Stores};
 use chunks::index::Span;
 use chunks::store::Chain;
 use chunks::{Algorithm, ChunkId, ChunkSizes};
 use image::{Phase, Result, Task};
+
+use crate::Amount;
+use crate::indexes::{Lenience, open_index};
+use crate::stores::{self, Stores};
 
 /// Which index is looked at, and what beside it.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chunks::chunker::{Cutting, Rule};
@@ -239,14 +240,21 @@ impl MakePlan {
         task.begin(Phase::Chunk, source.size_bytes);
         let mut writer = IndexWriter::new(output, &header).map_err(failed)?;
         request.steps.reach("created");
+        let has_failed = &AtomicBool::new(false);
         let (kept, blob_digest) = std::thread::scope(|scope| {
-            let whole = || digest::of_blob(&**image, request.algorithm, task, &|_| {});
+            let go_on = |_| match has_failed.load(Ordering::Relaxed) {
+                true => Err(Error::new(ErrorKind::Cancelled, "the index was given up")),
+                false => Ok(()),
+            };
+            let whole = move || digest::of_blob(&**image, request.algorithm, task, &go_on);
             let blob_digest = request.blob_digest.then(|| scope.spawn(whole));
             let kept = self.cut(task, |run: Run| {
                 writer.push_run(&run.id, run.len_bytes, run.count).map_err(failed)
-            })?;
+            });
+            // Nobody waits for the digest of a blob that could not be cut.
+            has_failed.store(kept.is_err(), Ordering::Relaxed);
             let blob_digest = blob_digest.map(|thread| thread.join().expect("it does not panic"));
-            Ok::<_, Error>((kept, blob_digest.transpose()?))
+            Ok::<_, Error>((kept?, blob_digest.transpose()?))
         })?;
         request.steps.reach("chunked");
         source.refuse_changed("cut")?;

@@ -1,6 +1,7 @@
 //! Bring chunks from stores into another one, verified on the way.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,6 @@ use crate::ops::index;
 use crate::pipeline::for_each_piece;
 use crate::stores::{self, StoreLocation};
 use crate::{Lenience, Threads};
-use std::path::PathBuf;
 
 /// What is brought where.
 #[derive(Clone, Debug)]
