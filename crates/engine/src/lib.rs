@@ -16,6 +16,7 @@ mod pipeline;
 mod publish;
 mod reflink;
 pub mod registry;
+pub mod remote;
 mod scan;
 mod steps;
 pub mod stores;

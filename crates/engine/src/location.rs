@@ -14,6 +14,20 @@ pub struct Location {
     pub path: PathBuf,
 }
 
+/// Where an image is: here, or on another machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On this machine.
+    Local(Location),
+    /// On another one: `[USER@]HOST:PATH`.
+    Remote {
+        /// What ssh is to call.
+        host: OsString,
+        /// The path there, as it was written.
+        path: OsString,
+    },
+}
+
 /// The formats that a location can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -21,16 +35,19 @@ pub enum Format {
     Raw,
     /// A chunk index of casync; the bytes come from chunk stores.
     Index,
+    /// A container of spgz: blocks in slots, compressed.
+    Spgz,
 }
 
 impl Format {
-    const ALL: [Format; 2] = [Format::Raw, Format::Index];
+    const ALL: [Format; 3] = [Format::Raw, Format::Index, Format::Spgz];
 
     /// Its name: prefix, page in `docs/formats`.
     pub fn name(self) -> &'static str {
         match self {
             Format::Raw => "raw",
             Format::Index => "index",
+            Format::Spgz => "spgz",
         }
     }
 }
@@ -56,6 +73,14 @@ impl Location {
 impl From<OsString> for Location {
     fn from(text: OsString) -> Self {
         Location::parse(&text)
+    }
+}
+
+impl Place {
+    /// Reads `[USER@]HOST:PATH`, or a [`Location`]. What has a slash before its first colon, or begins with the prefix of
+    /// a format, is here.
+    pub fn parse(text: &OsStr) -> image::Result<Self> {
+        Ok(Place::Local(Location::parse(text)))
     }
 }
 

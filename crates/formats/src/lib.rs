@@ -4,3 +4,4 @@
 
 pub mod probe;
 pub mod raw;
+pub mod spgz;

@@ -43,6 +43,10 @@ pub enum Phase {
     Extract,
     /// Removing what nobody needs.
     Prune,
+    /// Taking the digests of what is to be compared.
+    Hash,
+    /// Making one image like another.
+    Sync,
 }
 
 /// Hears what happens, from any thread; must be quick.
@@ -160,6 +164,8 @@ impl Phase {
             Phase::Chunk => "chunk",
             Phase::Extract => "extract",
             Phase::Prune => "prune",
+            Phase::Hash => "hash",
+            Phase::Sync => "sync",
         }
     }
 }

@@ -11,4 +11,5 @@ pub mod index;
 pub mod info;
 pub mod make;
 pub mod store;
+pub mod sync;
 pub mod verify;

@@ -1,0 +1,102 @@
+//! The native protocol: a BLAKE3 tree of two levels and a half, everything pipelined, a proof at the end.
+
+mod book;
+mod shape;
+
+use image::ranges::RangeSet;
+use image::{Error, Image, Result, Task};
+
+use crate::{Target, Wire};
+pub use book::{Book, NoBook};
+pub use shape::{BLOCK_BYTES, Digest, PAGE_BYTES, Shape};
+
+/// The first bytes that each end sends.
+pub const MAGIC: [u8; 8] = *b"BLKPSYNC";
+
+/// The oldest and the newest version of the protocol that is spoken here.
+pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;
+
+/// What a source end sends, and how.
+pub struct Source<'a> {
+    /// What is sent.
+    pub image: &'a dyn Image,
+    /// Only this may differ; the rest is taken to be what the target has already. All of it if there is none.
+    pub scope: Option<&'a RangeSet>,
+    /// What the target is to hold before the sync, where that is known: its root digest.
+    pub expected: Option<Digest>,
+    /// Digests that are known.
+    pub book: &'a dyn Book,
+    /// Whether data is compressed.
+    pub compress: bool,
+    /// Whether nothing is written, only counted.
+    pub dry_run: bool,
+    /// How many threads read, take digests and compress.
+    pub threads: usize,
+    /// Asked before the work is called done: an error if the image was written to meanwhile.
+    pub unchanged: &'a (dyn Fn() -> Result<()> + Sync),
+}
+
+/// How a target end works.
+pub struct How<'a> {
+    /// Digests that are known.
+    pub book: &'a dyn Book,
+    /// Whether the other end should compress.
+    pub compress: bool,
+    /// Whether nothing is written, only counted.
+    pub dry_run: bool,
+    /// How many threads read, take digests and write.
+    pub threads: usize,
+}
+
+/// What was done, as either end knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Size of the source in bytes.
+    pub source_bytes: u64,
+    /// Size that the target had, in bytes.
+    pub target_bytes: u64,
+    /// Bytes that were compared: all, or the scope.
+    pub compared_bytes: u64,
+    /// Of those, bytes whose digests this end knew without reading them.
+    pub known_bytes: u64,
+    /// Bytes of data that differed and were sent (in a dry run: would be), before compression.
+    pub data_bytes: u64,
+    /// The same after compression.
+    pub packed_bytes: u64,
+    /// Bytes that were made zero without being sent.
+    pub zeroed_bytes: u64,
+    /// The digest of all that was compared, which both ends found alike; none in a dry run.
+    pub root: Option<Digest>,
+}
+
+/// The source end.
+///
+/// # Errors
+///
+/// What the other end said, if it said something; `Changed` if the source was written to meanwhile, or the target holds
+/// another thing in the end; `Damaged` for a peer that does not keep to the protocol.
+pub fn source(what: &Source<'_>, wire: Wire<'_>, task: &Task) -> Result<Report> {
+    let _ = (what, wire, task);
+    todo!()
+}
+
+/// The target end.
+///
+/// # Errors
+///
+/// As [`source`].
+pub fn target(
+    target: &mut dyn Target,
+    how: &How<'_>,
+    wire: Wire<'_>,
+    task: &Task,
+) -> Result<Report> {
+    let _ = (target, how, wire, task);
+    todo!()
+}
+
+/// Tells the other end why there is no source or target here.
+pub fn refuse(wire: Wire<'_>, error: &Error) -> Result<()> {
+    let _ = (wire, error);
+    todo!()
+}
