@@ -19,7 +19,7 @@ pub(crate) enum Verb {
 use Verb::{Bench, Demo, Test};
 
 /// Program, the Debian package that has it, and who needs it.
-const TOOLS: [(&str, &str, &[Verb]); 17] = [
+const TOOLS: [(&str, &str, &[Verb]); 20] = [
     ("losetup", "mount", &[Test, Demo, Bench]),
     ("swapon", "mount", &[Test]),
     ("fsfreeze", "util-linux", &[Test, Demo, Bench]),
@@ -37,6 +37,9 @@ const TOOLS: [(&str, &str, &[Verb]); 17] = [
     ("cmp", "diffutils", &[Test, Bench]),
     ("casync", "casync", &[Test, Bench]),
     ("time", "time", &[Bench]),
+    ("rsync", "rsync", &[Bench]),
+    ("b3sum", "b3sum", &[Bench]),
+    ("taskset", "util-linux", &[Bench]),
 ];
 
 /// Installs what `verb` needs and the machine lacks. What cannot be installed is named; tests that need it skip.

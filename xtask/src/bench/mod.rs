@@ -10,6 +10,7 @@ mod freeze;
 mod inputs;
 mod rounds;
 mod sparse;
+mod sync;
 mod table;
 
 use std::fs;
@@ -48,7 +49,7 @@ struct Bench {
 /// A case measures one job and gives its rows, or the reason why it cannot.
 type Case = fn(&Bench) -> Result<Vec<Row>, String>;
 
-const CASES: [(&str, Case); 11] = [
+const CASES: [(&str, Case); 15] = [
     ("copy in memory", copy::in_memory),
     ("copy on disk", copy::on_disk),
     ("copy within XFS", copy::within_xfs),
@@ -60,6 +61,10 @@ const CASES: [(&str, Case); 11] = [
     ("make", chunks::make_new),
     ("extract", chunks::extract),
     ("sparse index", chunks::sparse_index),
+    ("sync here", sync::local),
+    ("sync over a pipe", sync::over_pipe),
+    ("diskrsync tree", sync::diskrsync_tree),
+    ("spgz", sync::spgz),
 ];
 
 impl Bench {

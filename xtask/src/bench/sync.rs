@@ -1,0 +1,233 @@
+//! Making one image like another, here and over a pipe, beside what compares or hashes as much.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::Bench;
+use super::inputs::{LARGE_BYTES, copy, image_of_usr, read_once, require_room};
+use super::rounds::{Contestant, medians, settle, timed, warm_memory};
+use super::table::{Goal, Measure, Row};
+use testkit::host::{tool, try_run};
+
+const ROUNDS: usize = 5;
+const ROOM_BYTES: u64 = 5 << 30;
+
+/// Two equal images in memory, and what plays ssh: it runs the command here.
+struct Site {
+    left: PathBuf,
+    right: PathBuf,
+    folder: PathBuf,
+}
+
+impl Site {
+    fn new(bench: &Bench) -> Result<Self, String> {
+        require_room(bench.memory.path(), ROOM_BYTES)?;
+        let folder = bench.memory.join("ssh");
+        let site = Site {
+            left: bench.memory.join("left.img"),
+            right: bench.memory.join("right.img"),
+            folder,
+        };
+        let image = image_of_usr(bench)?;
+        for path in [&site.left, &site.right] {
+            copy(&image, path)?;
+            read_once(path)?;
+        }
+        site.put_stand_in().map_err(|cause| format!("cannot play ssh: {cause}"))?;
+        Ok(site)
+    }
+
+    /// A shell that does what sshd does with the words behind the host.
+    fn put_stand_in(&self) -> std::io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let path = self.folder.join("ssh");
+        let script =
+            "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 2\nexec sh -c \"$*\"\n";
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+    }
+
+    /// A sync with an end that is called through the stand-in.
+    fn over_pipe(&self, bench: &Bench) -> Command {
+        let mut command = bench.program("sync");
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.folder.display()));
+        command.args(["--protocol", "native", "--remote-command"]).arg(&bench.program);
+        command.arg(&self.left).arg(format!("here:{}", self.right.display()));
+        command
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.left);
+        let _ = fs::remove_file(&self.right);
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Both images on this machine, equal: nothing is hashed.
+pub(super) fn local(bench: &Bench) -> Result<Vec<Row>, String> {
+    let site = Site::new(bench)?;
+    let with_both = |mut command: Command| {
+        command.arg(&site.left).arg(&site.right);
+        timed(&mut [command])
+    };
+    let mut contestants = [
+        Contestant::new("ours", || with_both(bench.program("sync"))),
+        Contestant::new("cmp", || with_both(tool("cmp"))),
+        Contestant::new("rsync", || {
+            let mut command = tool("rsync");
+            command.args(["--inplace", "--no-whole-file", "--checksum"]);
+            with_both(command)
+        }),
+    ];
+    let times = medians(bench.rounds.unwrap_or(ROUNDS), &mut contestants)?;
+    drop(contestants);
+    let row = |peer: &str, theirs: Duration, goal: Goal| Row {
+        job: "sync of 2 GiB, equal, here".to_string(),
+        ours: times[0].into(),
+        peer: peer.to_string(),
+        theirs: theirs.into(),
+        goal,
+    };
+    Ok(vec![
+        row("cmp", times[1], Goal::TimesAsFast(2.5)),
+        row("rsync --inplace --no-whole-file --checksum", times[2], Goal::TimesAsFast(4.0)),
+    ])
+}
+
+/// One end called over a pipe, both hashing, beside two that do nothing but read and hash, each on a core.
+pub(super) fn over_pipe(bench: &Bench) -> Result<Vec<Row>, String> {
+    let site = Site::new(bench)?;
+    let hash = |path: &Path| {
+        let path = path.display();
+        format!("b3sum --no-mmap --num-threads 1 {path}")
+    };
+    let both = format!("{} & {}; wait", hash(&site.left), hash(&site.right));
+    let mut contestants = [
+        Contestant::new("ours", || timed(&mut [site.over_pipe(bench)])),
+        Contestant::new("b3sum", || timed(&mut [shell(&both)])),
+    ];
+    let times = medians(bench.rounds.unwrap_or(ROUNDS), &mut contestants)?;
+    drop(contestants);
+    Ok(vec![Row {
+        job: "sync of 2 GiB, equal, over a pipe".to_string(),
+        ours: times[0].into(),
+        peer: "b3sum of both, one core each".to_string(),
+        theirs: times[1].into(),
+        goal: Goal::AtMostTimes(1.5),
+    }])
+}
+
+/// Each end of diskrsync's protocol on one core: its tree is all that it has to do for equal images.
+pub(super) fn diskrsync_tree(bench: &Bench) -> Result<Vec<Row>, String> {
+    let site = Site::new(bench)?;
+    let program = site.folder.join("diskrsync");
+    std::os::unix::fs::symlink(&bench.program, &program).map_err(|cause| cause.to_string())?;
+    let (from_source, from_target) = (site.folder.join("s2t"), site.folder.join("t2s"));
+    // A header, and that the roots are equal.
+    let mut words = b"BSNC0002".to_vec();
+    words.extend(LARGE_BYTES.to_le_bytes());
+    words.push(2);
+    fs::write(&from_source, words).map_err(|cause| cause.to_string())?;
+    let end = |role: &str, image: &Path, input: &Path, output: &str| {
+        let (program, image, input) = (program.display(), image.display(), input.display());
+        shell(&format!("taskset -c 0 {program} {role} {image} < {input} > {output}"))
+    };
+    let size = fs::metadata(&site.left).map_err(|cause| cause.to_string())?.size();
+    if size != LARGE_BYTES {
+        return Err(format!("the image has {size} bytes"));
+    }
+    let recorded = from_target.display().to_string();
+    try_run(&mut end("--target", &site.right, &from_source, &recorded))?;
+    let mut contestants = [
+        Contestant::new("source", || {
+            timed(&mut [end("--source", &site.left, &from_target, "/dev/null")])
+        }),
+        Contestant::new("target", || {
+            timed(&mut [end("--target", &site.right, &from_source, "/dev/null")])
+        }),
+        Contestant::new("b2sum", || {
+            timed(&mut [shell(&format!("taskset -c 0 b2sum {}", site.left.display()))])
+        }),
+    ];
+    let times = medians(bench.rounds.unwrap_or(ROUNDS), &mut contestants)?;
+    drop(contestants);
+    // 2 GB a second.
+    let most = Goal::Within(Measure::Time(Duration::from_secs_f64(LARGE_BYTES as f64 / 2e9)));
+    let row = |job: &str, ours: Duration| Row {
+        job: job.to_string(),
+        ours: ours.into(),
+        peer: "b2sum".to_string(),
+        theirs: times[2].into(),
+        goal: most,
+    };
+    Ok(vec![
+        row("diskrsync --source, 2 GiB, equal, one core", times[0]),
+        row("diskrsync --target, 2 GiB, equal, one core", times[1]),
+    ])
+}
+
+/// A container made of an image, beside gzip on one core.
+pub(super) fn spgz(bench: &Bench) -> Result<Vec<Row>, String> {
+    require_room(bench.memory.path(), ROOM_BYTES)?;
+    let image = bench.memory.join("usr.img");
+    copy(&image_of_usr(bench)?, &image)?;
+    read_once(&image)?;
+    let (container, zipped) = (bench.memory.join("usr.spgz"), bench.memory.join("usr.gz"));
+    let prepare = |path: &Path| {
+        let _ = fs::remove_file(path);
+        settle()?;
+        warm_memory(1 << 30)
+    };
+    let mut contestants = [
+        Contestant::new("ours", || {
+            prepare(&container)?;
+            let mut command = bench.program("copy");
+            command.arg(&image).arg(&container);
+            timed(&mut [command])
+        }),
+        Contestant::new("gzip -6", || {
+            prepare(&zipped)?;
+            let (image, zipped) = (image.display(), zipped.display());
+            timed(&mut [shell(&format!("taskset -c 0 gzip -6 -c {image} > {zipped}"))])
+        }),
+    ];
+    let times = medians(bench.rounds.unwrap_or(2), &mut contestants)?;
+    drop(contestants);
+    let space = |path: &Path| fs::metadata(path).map(|metadata| metadata.blocks() * 512);
+    let sizes = [space(&container), space(&zipped)];
+    let [Ok(our_bytes), Ok(their_bytes)] = sizes else {
+        return Err("what was written is gone".to_string());
+    };
+    for path in [&image, &container, &zipped] {
+        let _ = fs::remove_file(path);
+    }
+    let (job, peer) = ("copy of 2 GiB to spgz".to_string(), "gzip -6, one core".to_string());
+    Ok(vec![
+        Row {
+            job: job.clone(),
+            ours: times[0].into(),
+            peer: peer.clone(),
+            theirs: times[1].into(),
+            goal: Goal::TimesAsFast(3.0),
+        },
+        Row {
+            job: format!("{job}: space that it takes"),
+            ours: Measure::Bytes(our_bytes),
+            peer,
+            theirs: Measure::Bytes(their_bytes),
+            goal: Goal::AtMostTimes(1.03),
+        },
+    ])
+}
+
+fn shell(line: &str) -> Command {
+    let mut command = tool("sh");
+    command.args(["-c", line]);
+    command
+}
