@@ -19,7 +19,7 @@ pub(crate) enum Verb {
 use Verb::{Bench, Demo, Test};
 
 /// Program, the Debian package that has it, and who needs it.
-const TOOLS: [(&str, &str, &[Verb]); 20] = [
+const TOOLS: [(&str, &str, &[Verb]); 22] = [
     ("losetup", "mount", &[Test, Demo, Bench]),
     ("swapon", "mount", &[Test]),
     ("fsfreeze", "util-linux", &[Test, Demo, Bench]),
@@ -36,6 +36,8 @@ const TOOLS: [(&str, &str, &[Verb]); 20] = [
     ("ddrescuelog", "gddrescue", &[Test]),
     ("cmp", "diffutils", &[Test, Bench]),
     ("casync", "casync", &[Test, Bench]),
+    ("ssh", "openssh-client", &[Test]),
+    ("sshd", "openssh-server", &[Test]),
     ("time", "time", &[Bench]),
     ("rsync", "rsync", &[Bench]),
     ("b3sum", "b3sum", &[Bench]),

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Some("loclone") => compat::loclone::main(),
         Some("casync") => compat::casync::main(),
         Some("desync") => compat::desync::main(),
+        Some("diskrsync") => compat::diskrsync::main(),
         _ => commands::main(),
     }
 }

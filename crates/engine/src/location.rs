@@ -2,8 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+use image::{Error, ErrorKind};
 
 /// Where an image is, as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,9 +80,69 @@ impl From<OsString> for Location {
 
 impl Place {
     /// Reads `[USER@]HOST:PATH`, or a [`Location`]. What has a slash before its first colon, or begins with the prefix of
-    /// a format, is here.
+    /// a format, is here. An IPv6 address stands in brackets. No path is the home folder there, `.`.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a host that is empty, or that ssh would take for an option.
     pub fn parse(text: &OsStr) -> image::Result<Self> {
-        Ok(Place::Local(Location::parse(text)))
+        let bytes = text.as_bytes();
+        let location = Location::parse(text);
+        let Some((host, path)) = split_host(bytes).filter(|_| location.format.is_none()) else {
+            return Ok(Place::Local(location));
+        };
+        let shown = text.display();
+        let user_and_name = host.iter().position(|&byte| byte == b'@');
+        let name = user_and_name.map_or(host, |at| &host[at + 1..]);
+        let name = name.strip_prefix(b"[").map_or(name, |name| name.strip_suffix(b"]").unwrap_or(name));
+        if name.is_empty() {
+            let sentence = format!(
+                "{shown} names no host before its colon (a file of that name is written ./{shown})"
+            );
+            return Err(Error::new(ErrorKind::Invalid, sentence));
+        }
+        if host.starts_with(b"-") || name.starts_with(b"-") {
+            let sentence = format!(
+                "{shown} is refused: ssh would take a host that begins with - for an option (a file of that name is written ./{shown})"
+            );
+            return Err(Error::new(ErrorKind::Invalid, sentence));
+        }
+        let path = if path.is_empty() { b"." } else { path };
+        Ok(Place::Remote {
+            host: without_brackets(host),
+            path: OsStr::from_bytes(path).to_owned(),
+        })
+    }
+}
+
+/// What stands before the colon, and behind it, if there is a colon before any slash.
+fn split_host(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let address = text.iter().position(|&byte| byte == b'@').map_or(0, |at| at + 1);
+    let is_bracketed = text.get(address) == Some(&b'[');
+    let close = text.iter().position(|&byte| byte == b']').filter(|_| is_bracketed);
+    let from = close.map_or(0, |close| close + 1);
+    let colon = from + text[from..].iter().position(|&byte| byte == b':')?;
+    let is_here = text[..colon].contains(&b'/') || close.is_some_and(|close| colon != close + 1);
+    (!is_here).then(|| (&text[..colon], &text[colon + 1..]))
+}
+
+/// ssh wants the address alone.
+fn without_brackets(host: &[u8]) -> OsString {
+    let is_bracketed = host.ends_with(b"]");
+    let keep = |byte: &&u8| !(is_bracketed && matches!(byte, b'[' | b']'));
+    OsString::from_vec(host.iter().filter(keep).copied().collect())
+}
+
+/// As it was written.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Local(location) => location.fmt(f),
+            Place::Remote { host, path } if host.as_bytes().contains(&b':') => {
+                write!(f, "[{}]:{}", host.display(), path.display())
+            }
+            Place::Remote { host, path } => write!(f, "{}:{}", host.display(), path.display()),
+        }
     }
 }
 
@@ -109,5 +171,43 @@ mod tests {
         assert_eq!(location("raw:x").to_string(), "raw:x");
         assert_eq!(location("index:a/b.caibx").format, Some(Format::Index));
         assert_eq!(location("index:x").to_string(), "index:x");
+    }
+
+    #[test]
+    fn a_colon_before_any_slash_makes_a_host_of_what_stands_before_it() {
+        let place = |text: &str| Place::parse(OsStr::new(text)).unwrap();
+        for (text, host, path) in [
+            ("host:disk.img", "host", "disk.img"),
+            ("me@host:/srv/disk.img", "me@host", "/srv/disk.img"),
+            ("host:", "host", "."),
+            ("host:a:b", "host", "a:b"),
+            ("host:spgz:a", "host", "spgz:a"),
+            ("[::1]:a", "::1", "a"),
+            ("me@[fe80::1%eth0]:/a:b", "me@fe80::1%eth0", "/a:b"),
+        ] {
+            let remote = Place::Remote { host: host.into(), path: path.into() };
+            assert_eq!(place(text), remote, "{text}");
+        }
+        for text in [
+            "disk.img",
+            "/dev/disk/by-path/pci-0000:00",
+            "./host:disk",
+            "raw:host:disk",
+            "spgz:a",
+            "[::1]/a:b",
+            "a/[x]:b",
+        ] {
+            assert_eq!(place(text), Place::Local(Location::parse(OsStr::new(text))), "{text}");
+        }
+        assert_eq!(place("me@host:a").to_string(), "me@host:a");
+        assert_eq!(place("[::1]:a").to_string(), "[::1]:a");
+    }
+
+    #[test]
+    fn a_host_that_is_empty_or_an_option_is_refused() {
+        for text in [":a", "@:a", "me@:a", "-oProxyCommand=x:a", "me@-x:a", "[]:a", "@[-x]:a"] {
+            let refused = Place::parse(OsStr::new(text)).map(drop).map_err(|error| error.kind());
+            assert_eq!(refused, Err(ErrorKind::Invalid), "{text}");
+        }
     }
 }

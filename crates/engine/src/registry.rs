@@ -9,6 +9,7 @@ use chunks::index::Flags;
 use chunks::{Algorithm, ChunkSizes, IndexImage};
 use formats::probe;
 use formats::raw::RawImage;
+use formats::spgz::{OnDamage, SpgzImage, looks_like_spgz};
 use image::layers::Checked;
 use image::{Error, ErrorKind, Image, Medium, Result, Task};
 use sys::{Access, DeviceMedium, FileMedium};
@@ -24,6 +25,8 @@ pub struct Source {
     pub facts: Facts,
     /// The same image, if it is an index: what it names, where the chunks come from.
     pub index: Option<Arc<IndexImage>>,
+    /// The same image, if it is a container: which of its blocks were found damaged.
+    pub container: Option<Arc<SpgzImage<FileMedium>>>,
 }
 
 /// What an image is, for people and for decisions.
@@ -39,7 +42,7 @@ pub struct Facts {
     pub size_bytes: u64,
     /// Space that it takes, in bytes; for a device, all of it.
     pub allocated_bytes: u64,
-    /// Block (file), physical sector (device) or cluster size, in bytes.
+    /// Block (file, container), physical sector (device) or cluster size, in bytes.
     pub block_size_bytes: u64,
     /// For devices, the smallest addressable unit in bytes.
     pub sector_size_bytes: Option<u32>,
@@ -149,15 +152,27 @@ pub fn open_source(location: &Location) -> Result<Source> {
 }
 
 /// Opens the image at `location` for reading. A device is raw; so is a file, unless its prefix says otherwise, or
-/// it is an index, whose chunks come from `stores`: it begins like one, and its name (`.caibx`, `.caidx`) or a length
-/// that no disk has says so too.
+/// - it is an index, whose chunks come from `stores`: it begins like one, and its name (`.caibx`, `.caidx`) or a length
+///   that no disk has says so too;
+/// - it is a container: it begins with the header of one, and its name (`.spgz`) says so too.
 ///
 /// # Errors
 ///
 /// `NotFound`, also if there is no store for an index; `Denied`; `Invalid` if it can hold no image (a folder, a
-/// pipe); `Damaged` for an index with anything wrong; `Unsupported` for stores that cannot be opened.
+/// pipe); `Damaged` for an index with anything wrong, and for a container whose header or last block is;
+/// `Unsupported` for stores that cannot be opened.
 pub fn open_source_over(location: &Location, stores: &Stores) -> Result<Source> {
-    let source = open_to_look(location, stores)?;
+    with_stores(location, open_to_look(location, stores)?)
+}
+
+/// The same for whoever wants what can still be read of a container: damaged blocks read as zeroes, and are remembered
+/// in [`Source::container`]. If the last one is damaged, the image ends before it.
+pub(crate) fn open_damaged(location: &Location, stores: &Stores) -> Result<Source> {
+    with_stores(location, open(location, Reading::Cached, OnDamage::Repair, stores)?)
+}
+
+/// Refuses an index whose chunks are nowhere.
+fn with_stores(location: &Location, source: Source) -> Result<Source> {
     match &source.index {
         Some(index) if index.chain().is_empty() && index.size() > 0 => {
             Err(stores::no_store(location.path()))
@@ -168,12 +183,12 @@ pub fn open_source_over(location: &Location, stores: &Stores) -> Result<Source> 
 
 /// The same for whoever wants to know what it is: an index needs no store then, and nothing of it can be read.
 pub(crate) fn open_to_look(location: &Location, stores: &Stores) -> Result<Source> {
-    open(location, Reading::Cached, stores)
+    open(location, Reading::Cached, OnDamage::Report, stores)
 }
 
 /// Opens it for reading what stands on the disk, past the page cache where that is possible.
 pub(crate) fn open_readback(location: &Location) -> Result<Source> {
-    open(location, Reading::PastCache, &Stores::default())
+    open(location, Reading::PastCache, OnDamage::Report, &Stores::default())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -182,7 +197,12 @@ enum Reading {
     PastCache,
 }
 
-fn open(location: &Location, reading: Reading, stores: &Stores) -> Result<Source> {
+fn open(
+    location: &Location,
+    reading: Reading,
+    on_damage: OnDamage,
+    stores: &Stores,
+) -> Result<Source> {
     let path = location.path();
     let metadata = look(path)?;
     let medium = medium_kind(path, &metadata)?;
@@ -197,21 +217,29 @@ fn open(location: &Location, reading: Reading, stores: &Stores) -> Result<Source
             } else {
                 file.expect_sequential();
             }
+            if is_container(location, &file)? {
+                return open_container(location, file, &metadata, on_damage);
+            }
             let facts = facts(location, &metadata, medium, &file, None)?;
             let image = Box::new(Checked::new(RawImage::open(file)?));
-            Ok(Source { image, facts, index: None })
+            Ok(Source { image, facts, index: None, container: None })
         }
         MediumKind::Device => {
-            if location.format == Some(Format::Index) {
+            let what = match location.format {
+                Some(Format::Index) => Some("an index"),
+                Some(Format::Spgz) => Some("a container"),
+                Some(Format::Raw) | None => None,
+            };
+            if let Some(what) = what {
                 let name = path.display().to_string();
-                let sentence = format!("{name} is a device, and an index is a file");
+                let sentence = format!("{name} is a device, and {what} is a file");
                 return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
             }
             let device = DeviceMedium::open(path, Access::Read)?;
             let sector = device.logical_sector_bytes();
             let facts = facts(location, &metadata, medium, &device, Some(sector))?;
             let image = Box::new(Checked::new(RawImage::open(device)?));
-            Ok(Source { image, facts, index: None })
+            Ok(Source { image, facts, index: None, container: None })
         }
     }
 }
@@ -234,6 +262,81 @@ fn is_index(location: &Location, file: &FileMedium) -> Result<bool> {
     file.read_at(&mut head, 0)?;
     let named = location.path().extension().is_some_and(|end| end == "caibx" || end == "caidx");
     Ok(chunks::index::looks_like_index(&head) && (named || !len.is_multiple_of(512)))
+}
+
+/// Whether a file is taken as a container: its prefix says so, or its first bytes and its name do. The bytes alone are
+/// not enough: whoever writes to a raw image could make it another one.
+fn is_container(location: &Location, file: &FileMedium) -> Result<bool> {
+    match location.format {
+        Some(format) => Ok(format == Format::Spgz),
+        None => Ok(is_named_container(location.path()) && begins_like_container(file)?),
+    }
+}
+
+/// Whether a file of that name is meant as a container.
+pub(crate) fn is_named_container(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == Format::Spgz.name())
+}
+
+/// `location` with the format that a file has by its first bytes alone, raw or spgz: what those do whose names some of
+/// our commands bear. What is not there is left as it is.
+pub(crate) fn by_content(location: &Location) -> Result<Location> {
+    let path = location.path();
+    let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    if location.format.is_some() || !is_file {
+        return Ok(location.clone());
+    }
+    let format = match begins_like_container(&FileMedium::open(path, Access::Read)?)? {
+        true => Format::Spgz,
+        false => Format::Raw,
+    };
+    Ok(Location { format: Some(format), path: path.to_owned() })
+}
+
+/// The same as [`open_source`] says it: raw or a container, but never an index.
+pub(crate) fn as_disk(location: &Location) -> Result<Location> {
+    let path = location.path();
+    let format = match location.format {
+        Some(Format::Spgz) => Format::Spgz,
+        None if is_named_container(path) => by_content(location)?.format.unwrap_or(Format::Raw),
+        _ => Format::Raw,
+    };
+    Ok(Location { format: Some(format), path: path.to_owned() })
+}
+
+/// Whether `medium` begins with the header of a container, and nothing in it is out of order. Whoever writes to a raw
+/// image can write one there, too.
+pub(crate) fn begins_like_container(medium: &FileMedium) -> Result<bool> {
+    let mut head = [0; CONTAINER_HEAD_BYTES];
+    let len = medium.len()?.min(head.len() as u64) as usize;
+    medium.read_at(&mut head[..len], 0)?;
+    Ok(looks_like_spgz(&head[..len]))
+}
+
+/// How much of a container is its header, in bytes.
+const CONTAINER_HEAD_BYTES: usize = 4096;
+
+fn open_container(
+    location: &Location,
+    file: FileMedium,
+    metadata: &Metadata,
+    on_damage: OnDamage,
+) -> Result<Source> {
+    let container = Arc::new(SpgzImage::open(file, on_damage)?);
+    let facts = Facts {
+        path: location.path().to_owned(),
+        format: Format::Spgz,
+        medium: MediumKind::File,
+        size_bytes: container.size(),
+        allocated_bytes: metadata.blocks() * 512,
+        block_size_bytes: container.block_bytes(),
+        sector_size_bytes: None,
+        looks_like: None,
+        index: None,
+        identity: Identity::of_file(metadata),
+    };
+    let image = Box::new(Checked::new(Arc::clone(&container)));
+    Ok(Source { image, facts, index: None, container: Some(container) })
 }
 
 fn open_index(
@@ -266,7 +369,7 @@ fn open_index(
     };
     let index = Arc::new(IndexImage::new(index, Arc::new(chain)));
     let image = Box::new(Checked::new(Arc::clone(&index)));
-    Ok(Source { image, facts, index: Some(index) })
+    Ok(Source { image, facts, index: Some(index), container: None })
 }
 
 /// The metadata of `path`, links followed.
@@ -311,7 +414,10 @@ fn facts(
     let size_bytes = medium.len()?;
     let looks_like = match location.format {
         Some(_) => None,
-        None => probe::looks_foreign(medium)?.map(|format| format.name),
+        None => probe::looks_foreign(medium)?.map(|format| format.name).or_else(|| {
+            let is_named = kind == MediumKind::File && is_named_container(&path) && size_bytes > 0;
+            is_named.then_some(Format::Spgz.name())
+        }),
     };
     let (identity, allocated_bytes) = match kind {
         MediumKind::File => (Identity::of_file(metadata), metadata.blocks() * 512),

@@ -37,6 +37,7 @@ const FOREIGN: &[ForeignFormat] = &[
     ForeignFormat { name: "zstd", offset: 0, magic: b"\x28\xb5\x2f\xfd" },
     ForeignFormat { name: "xz", offset: 0, magic: b"\xfd7zXZ\0" },
     ForeignFormat { name: "bzip2", offset: 0, magic: b"BZh" },
+    ForeignFormat { name: "spgz", offset: 0, magic: b"SPGZ0001" },
 ];
 
 /// How much of a medium is looked at, in bytes.

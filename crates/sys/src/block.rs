@@ -73,6 +73,19 @@ impl BlockDevice {
         }
     }
 
+    /// Its folder in sysfs.
+    pub(crate) fn sysfs(&self) -> &Path {
+        &self.sysfs
+    }
+
+    /// The disk that it is a partition of, or itself.
+    pub(crate) fn whole_disk(&self) -> Option<BlockDevice> {
+        match self.sysfs.join("partition").exists() {
+            true => BlockDevice::from_sysfs(self.sysfs.parent()?),
+            false => Some(self.clone()),
+        }
+    }
+
     /// Its partitions that the kernel knows.
     pub fn partitions(&self) -> Vec<BlockDevice> {
         let mut found: Vec<_> = children(&self.sysfs)
@@ -111,7 +124,7 @@ impl BlockDevice {
             return Some(file);
         }
         if self.sysfs.join("partition").exists() {
-            return BlockDevice::from_sysfs(self.sysfs.parent()?)?.foundation_file();
+            return self.whole_disk()?.foundation_file();
         }
         children(&self.sysfs.join("slaves"))
             .filter_map(|path| BlockDevice::from_sysfs(&path))

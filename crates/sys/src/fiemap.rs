@@ -1,6 +1,8 @@
 //! Where the blocks of a file lie on its disk (FIEMAP), and in which ranges two files share them.
 
+use std::convert::Infallible;
 use std::io;
+use std::iter::Peekable;
 use std::ops::Range;
 use std::os::fd::AsFd;
 
@@ -43,27 +45,10 @@ impl PhysicalMap {
     /// The same, with memory for `expected` extents taken before anything is asked.
     pub fn read_reserving(file: impl AsFd, expected: usize) -> io::Result<Self> {
         let mut extents = Vec::with_capacity(expected);
-        let mut answer = Fiemap::boxed();
-        let mut start = 0;
-        let mut flags = FIEMAP_FLAG_SYNC;
-        loop {
-            ioctl::fiemap(file.as_fd(), start, flags, &mut answer)?;
-            flags = 0;
-            let batch = &answer.extents[..answer.mapped_extents as usize];
-            extents.extend(batch.iter().filter_map(PhysicalExtent::from_kernel));
-            match batch.last() {
-                Some(last) if last.flags & FIEMAP_EXTENT_LAST == 0 => {
-                    let next = last.logical + last.length;
-                    if next <= start {
-                        return Err(io::Error::other(
-                            "the extent map of the file does not advance",
-                        ));
-                    }
-                    start = next;
-                }
-                _ => return Ok(PhysicalMap { extents }),
-            }
+        for extent in PhysicalExtents::of(file) {
+            extents.push(extent?);
         }
+        Ok(PhysicalMap { extents })
     }
 
     /// A map made by hand, for tests: extents in ascending order that do not overlap.
@@ -78,12 +63,12 @@ impl PhysicalMap {
 
     /// Whether all of `range` lies in extents whose place on the disk is not told.
     pub fn is_untold_within(&self, range: &Range<u64>) -> bool {
-        let mut cursor = Cursor::new(self);
+        let mut cursor = Cursor::new(self.known());
         let mut at = range.start;
         while at < range.end {
             match cursor.look(at) {
-                (Place::Unknown, end) => at = end,
-                _ => return false,
+                Ok((Place::Unknown, end)) => at = end,
+                Ok(_) => return false,
             }
         }
         true
@@ -94,23 +79,128 @@ impl PhysicalMap {
     /// Where both name the same place on the disk, or both have a hole, they hold the same bytes; an extent
     /// whose place is not known counts as differing.
     pub fn differing(&self, other: &PhysicalMap, size_bytes: u64) -> Vec<Range<u64>> {
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        let (mut mine, mut theirs) = (Cursor::new(self), Cursor::new(other));
-        let mut at = 0;
-        while at < size_bytes {
-            let (here, my_end) = mine.look(at);
-            let (there, their_end) = theirs.look(at);
-            let end = my_end.min(their_end).min(size_bytes);
-            if !here.is_same_place(there) {
-                match ranges.last_mut() {
-                    Some(last) if last.end == at => last.end = end,
-                    _ => ranges.push(at..end),
-                }
-            }
-            at = end;
-        }
+        let mut ranges = Vec::new();
+        let Ok(()) = walk(self.known(), other.known(), size_bytes, |range| {
+            ranges.push(range);
+            Ok(())
+        });
         ranges
     }
+
+    fn known(&self) -> impl Iterator<Item = Result<PhysicalExtent, Infallible>> {
+        self.extents.iter().map(|&extent| Ok(extent))
+    }
+}
+
+/// The physical extents of a file as the kernel tells them, in ascending order, a few hundred in memory at a time.
+///
+/// Ends after the first error.
+pub struct PhysicalExtents<F> {
+    file: F,
+    answer: Box<Fiemap>,
+    /// Which extent of the answer comes next.
+    next: usize,
+    /// Where the next question begins in the file; `None` if there is none.
+    start: Option<u64>,
+    flags: u32,
+}
+
+impl<F: AsFd> PhysicalExtents<F> {
+    /// Those of `file`, whose written data is flushed before the first is told.
+    pub fn of(file: F) -> Self {
+        PhysicalExtents {
+            file,
+            answer: Fiemap::boxed(),
+            next: 0,
+            start: Some(0),
+            flags: FIEMAP_FLAG_SYNC,
+        }
+    }
+
+    fn batch(&self) -> &[FiemapExtent] {
+        &self.answer.extents[..self.answer.mapped_extents as usize]
+    }
+
+    fn ask(&mut self, start: u64) -> io::Result<()> {
+        self.next = 0;
+        self.answer.mapped_extents = 0;
+        ioctl::fiemap(self.file.as_fd(), start, self.flags, &mut self.answer)?;
+        self.flags = 0;
+        self.start = match self.batch().last() {
+            Some(last) if last.flags & FIEMAP_EXTENT_LAST == 0 => {
+                let next = last.logical.saturating_add(last.length);
+                if next <= start {
+                    let sentence = "the extent map of the file does not advance";
+                    return Err(io::Error::other(sentence));
+                }
+                Some(next)
+            }
+            _ => None,
+        };
+        Ok(())
+    }
+}
+
+impl<F: AsFd> Iterator for PhysicalExtents<F> {
+    type Item = io::Result<PhysicalExtent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            while let Some(extent) = self.batch().get(self.next).map(PhysicalExtent::from_kernel) {
+                self.next += 1;
+                if extent.is_some() {
+                    return extent.map(Ok);
+                }
+            }
+            let start = self.start.take()?;
+            if let Err(error) = self.ask(start) {
+                self.start = None;
+                self.answer.mapped_extents = 0;
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+/// Tells `each`, in ascending order, the ranges below `size_bytes` in which two files do not provably share their
+/// blocks, as [`PhysicalMap::differing`], without holding either map in memory.
+///
+/// # Errors
+///
+/// What the kernel says, or `each`.
+pub fn each_differing(
+    a: impl AsFd,
+    b: impl AsFd,
+    size_bytes: u64,
+    each: impl FnMut(Range<u64>) -> io::Result<()>,
+) -> io::Result<()> {
+    walk(PhysicalExtents::of(a), PhysicalExtents::of(b), size_bytes, each)
+}
+
+/// Walks two maps side by side; ranges that touch are told as one.
+fn walk<E>(
+    mine: impl Iterator<Item = Result<PhysicalExtent, E>>,
+    theirs: impl Iterator<Item = Result<PhysicalExtent, E>>,
+    size_bytes: u64,
+    mut each: impl FnMut(Range<u64>) -> Result<(), E>,
+) -> Result<(), E> {
+    let (mut mine, mut theirs) = (Cursor::new(mine), Cursor::new(theirs));
+    let mut differing: Option<Range<u64>> = None;
+    let mut at = 0;
+    while at < size_bytes {
+        let (here, my_end) = mine.look(at)?;
+        let (there, their_end) = theirs.look(at)?;
+        let end = my_end.min(their_end).min(size_bytes);
+        if here.is_same_place(there) {
+            if let Some(range) = differing.take() {
+                each(range)?;
+            }
+        } else {
+            differing.get_or_insert(at..end).end = end;
+        }
+        at = end;
+    }
+    differing.map_or(Ok(()), each)
 }
 
 impl PhysicalExtent {
@@ -150,31 +240,35 @@ impl Place {
 }
 
 /// Walks a map forwards.
-struct Cursor<'a> {
-    rest: &'a [PhysicalExtent],
+struct Cursor<I: Iterator> {
+    rest: Peekable<I>,
 }
 
-impl<'a> Cursor<'a> {
-    fn new(map: &'a PhysicalMap) -> Self {
-        Cursor { rest: &map.extents }
+impl<E, I: Iterator<Item = Result<PhysicalExtent, E>>> Cursor<I> {
+    fn new(extents: I) -> Self {
+        Cursor { rest: extents.peekable() }
     }
 
     /// What lies at `at`, and where that ends. `at` never goes back.
-    fn look(&mut self, at: u64) -> (Place, u64) {
-        while let Some(extent) = self.rest.first() {
-            if extent.end() <= at {
-                self.rest = &self.rest[1..];
-            } else if extent.offset > at {
-                return (Place::Hole, extent.offset);
-            } else {
+    fn look(&mut self, at: u64) -> Result<(Place, u64), E> {
+        let is_past = |next: &Result<PhysicalExtent, E>| match next {
+            Ok(extent) => extent.end() <= at,
+            Err(_) => true,
+        };
+        while let Some(past) = self.rest.next_if(is_past) {
+            past?;
+        }
+        Ok(match self.rest.peek() {
+            Some(Ok(extent)) if extent.offset > at => (Place::Hole, extent.offset),
+            Some(Ok(extent)) => {
                 let place = match extent.physical {
                     Some(physical) => Place::Disk(physical + (at - extent.offset)),
                     None => Place::Unknown,
                 };
-                return (place, extent.end());
+                (place, extent.end())
             }
-        }
-        (Place::Hole, u64::MAX)
+            _ => (Place::Hole, u64::MAX),
+        })
     }
 }
 

@@ -7,6 +7,8 @@
 #![allow(unsafe_code)]
 
 mod block;
+mod clock;
+mod disk_state;
 mod fiemap;
 pub mod freeze;
 pub mod holders;
@@ -14,11 +16,14 @@ mod ioctl;
 mod loops;
 pub mod media;
 mod mounts;
+pub mod pipe;
 mod process;
 mod reflink;
 
 pub use block::{BlockDevice, DeviceNumber};
-pub use fiemap::{PhysicalExtent, PhysicalMap};
+pub use clock::LocalTime;
+pub use disk_state::{DiskState, boot_id};
+pub use fiemap::{PhysicalExtent, PhysicalExtents, PhysicalMap, each_differing};
 pub use loops::LoopDevice;
 pub use media::{Access, Content, DeviceMedium, Directory, FileMedium, UnnamedFile};
 pub use mounts::{MountEntry, MountTable, Namespace};

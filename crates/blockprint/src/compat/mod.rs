@@ -2,6 +2,7 @@
 
 pub(crate) mod casync;
 pub(crate) mod desync;
+pub(crate) mod diskrsync;
 pub(crate) mod loclone;
 mod output;
 mod refusal;

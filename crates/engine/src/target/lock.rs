@@ -9,6 +9,7 @@ use std::time::UNIX_EPOCH;
 use image::{Error, ErrorKind, Medium, Result};
 use sys::{Directory, FileMedium};
 
+use super::Layout;
 use crate::registry::Identity;
 
 /// A new partial file, locked.
@@ -53,6 +54,16 @@ pub(crate) fn metadata_of(medium: &FileMedium) -> Result<Metadata> {
     })
 }
 
+impl Layout {
+    /// Which file it is.
+    pub(super) fn which(self, metadata: &Metadata) -> Identity {
+        match self {
+            Layout::Raw => which_file(metadata),
+            Layout::Spgz { .. } => which_container(metadata),
+        }
+    }
+}
+
 /// Which file it is. The number of a file that is gone is soon given to another one, so that its size and the moment
 /// at which it was made belong to it.
 pub(crate) fn which_file(metadata: &Metadata) -> Identity {
@@ -61,5 +72,14 @@ pub(crate) fn which_file(metadata: &Metadata) -> Identity {
         inode: metadata.ino(),
         size_bytes: metadata.len(),
         time_ns: made.map_or(0, |made| made.as_nanos() as i128),
+    }
+}
+
+/// Which container it is, whatever is written into it: its length says how well its last block can be compressed, and is
+/// no part of that.
+pub(crate) fn which_container(metadata: &Metadata) -> Identity {
+    match which_file(metadata) {
+        Identity::File { inode, time_ns, .. } => Identity::File { inode, size_bytes: 0, time_ns },
+        device => device,
     }
 }

@@ -1,5 +1,6 @@
 //! What an operation writes to: claimed before anything is written, opened, and in the end published or abandoned.
 
+mod file_image;
 mod lock;
 mod opened;
 mod permissions;
@@ -16,8 +17,9 @@ use sys::{Access, DeviceMedium, Directory, FileMedium};
 
 use crate::folders::beside;
 use crate::registry::{self, Identity, MediumKind};
+pub(crate) use file_image::{FileImage, Layout, check_block_bytes};
 use lock::{create_partial, lock_alone};
-pub(crate) use lock::{metadata_of, which_file};
+pub(crate) use lock::{metadata_of, which_container, which_file};
 pub(crate) use opened::Opened;
 pub(crate) use permissions::NewPermissions;
 pub(crate) use refuse::refuse_same;
@@ -43,6 +45,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) size_bytes: u64,
     /// What a file gets that is new and replaces none: its mode without what umask takes away.
     pub(crate) new_mode: u32,
+    /// What a file is to be, or is where it stands; a device is always raw.
+    pub(crate) layout: Layout,
     /// An existing file may be replaced or overwritten.
     pub(crate) force: bool,
     /// An existing file is overwritten where it stands.
@@ -58,6 +62,7 @@ pub(crate) struct Claim {
     path: PathBuf,
     hold: Hold,
     permissions: NewPermissions,
+    layout: Layout,
 }
 
 enum Hold {
@@ -89,7 +94,7 @@ impl Claim {
                 refuse::dangling_link(&wanted.path)?;
                 refuse::new_in_dev(&wanted.path)?;
                 let permissions = NewPermissions::of_new(wanted.new_mode);
-                Claim::file(wanted.path, permissions, Replace::Never)
+                Claim::file(wanted.path, permissions, Replace::Never, wanted.layout)
             }
             Err(cause) => {
                 let name = wanted.path.display().to_string();
@@ -117,6 +122,13 @@ impl Claim {
         }
         let permissions = NewPermissions::of_old(metadata);
         match kind {
+            MediumKind::Device if wanted.layout != Layout::Raw => {
+                let name = path.display().to_string();
+                let sentence = format!(
+                    "{name} is a device, and a container is a file (a device gets the image itself)"
+                );
+                Err(Error::new(ErrorKind::Invalid, sentence).at(name, None))
+            }
             MediumKind::Device => {
                 let medium =
                     DeviceMedium::open(&path, Access::Write).map_err(|error| {
@@ -126,19 +138,31 @@ impl Claim {
                         }
                     })?;
                 refuse::too_small(&path, medium.len()?, wanted.size_bytes)?;
-                Ok(Claim { path, hold: Hold::Device { medium }, permissions })
+                let hold = Hold::Device { medium };
+                Ok(Claim { path, hold, permissions, layout: Layout::Raw })
             }
             // Opened in place, what is finished has nothing left to be written.
             MediumKind::File if wanted.in_place || finished => {
                 let medium = FileMedium::open(&path, Access::Write)?;
                 lock_alone(&medium, &path)?;
-                Ok(Claim { path, hold: Hold::InPlace { medium }, permissions })
+                if wanted.layout != Layout::Raw {
+                    refuse::no_container(&medium)?;
+                }
+                let hold = Hold::InPlace { medium };
+                Ok(Claim { path, hold, permissions, layout: wanted.layout })
             }
-            MediumKind::File => Claim::file(path, permissions, Replace::Allowed),
+            MediumKind::File => {
+                Claim::file(path, permissions, Replace::Allowed, wanted.layout)
+            }
         }
     }
 
-    fn file(path: PathBuf, permissions: NewPermissions, replace: Replace) -> Result<Self> {
+    fn file(
+        path: PathBuf,
+        permissions: NewPermissions,
+        replace: Replace,
+        layout: Layout,
+    ) -> Result<Self> {
         let name = path.file_name().map(ToOwned::to_owned).ok_or_else(|| {
             let shown = path.display().to_string();
             Error::new(ErrorKind::Invalid, format!("{shown} is no name for a file")).at(shown, None)
@@ -146,7 +170,7 @@ impl Claim {
         let directory = Directory::of(&path)?;
         let partial = beside(&name, ".blockprint-partial");
         let hold = Hold::File { directory, name, partial, replace };
-        Ok(Claim { path, hold, permissions })
+        Ok(Claim { path, hold, permissions, layout })
     }
 
     /// Where it is.
@@ -196,11 +220,11 @@ impl Claim {
     pub(crate) fn resumable_identity(&self) -> Result<Option<Identity>> {
         match &self.hold {
             Hold::File { partial, .. } => match fs::metadata(self.path.with_file_name(partial)) {
-                Ok(metadata) => Ok(Some(which_file(&metadata))),
+                Ok(metadata) => Ok(Some(self.layout.which(&metadata))),
                 Err(_) => Ok(None),
             },
             Hold::InPlace { medium } => {
-                metadata_of(medium).map(|metadata| Some(which_file(&metadata)))
+                metadata_of(medium).map(|metadata| Some(self.layout.which(&metadata)))
             }
             Hold::Device { medium } => {
                 Ok(Some(Identity::Device { path: self.path.clone(), size_bytes: medium.len()? }))
@@ -216,7 +240,7 @@ impl Claim {
         leftover: Leftover,
         forget: &dyn Fn() -> Result<()>,
     ) -> Result<Opened> {
-        let path = self.path;
+        let (path, layout) = (self.path, self.layout);
         match self.hold {
             Hold::File { directory, name, partial, replace } => {
                 let partial_path = path.with_file_name(&partial);
@@ -233,14 +257,14 @@ impl Claim {
                     Err(error) => return Err(error),
                 };
                 let blank = taken_up.is_none();
-                let medium = match taken_up {
-                    Some(old) => old,
+                let created = match taken_up {
+                    Some(old) => FileImage::take_over(old, size_bytes, layout),
                     None => {
                         directory.remove(&partial)?;
-                        create_partial(&directory, &partial, &partial_path)?
+                        let medium = create_partial(&directory, &partial, &partial_path)?;
+                        FileImage::create(medium, size_bytes, layout)
                     }
                 };
-                let created = RawImage::create(medium, size_bytes);
                 if created.is_err() && blank {
                     // The error before is the one to be told.
                     let _ = directory.remove(&partial);
@@ -259,7 +283,8 @@ impl Claim {
             }
             Hold::InPlace { medium } => {
                 forget()?;
-                Ok(Opened::InPlace { image: RawImage::create(medium, size_bytes)?, path })
+                let image = FileImage::take_over(medium, size_bytes, layout)?;
+                Ok(Opened::InPlace { image, path })
             }
             Hold::Device { medium } => {
                 forget()?;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use formats::raw::RawImage;
 use image::{Folder, ImageMut, Medium, Replace, Result};
-use sys::{DeviceMedium, Directory, FileMedium};
+use sys::{DeviceMedium, Directory};
 
-use super::{NewPermissions, TargetKind, metadata_of, which_file};
+use super::{FileImage, NewPermissions, TargetKind, metadata_of, which_container, which_file};
 use crate::Steps;
 use crate::location::{Format, Location};
 use crate::publish::publish;
@@ -17,7 +17,7 @@ use crate::registry::Identity;
 /// A target that is being written.
 pub(crate) enum Opened {
     File {
-        image: RawImage<FileMedium>,
+        image: FileImage,
         directory: Directory,
         name: OsString,
         partial: OsString,
@@ -27,7 +27,7 @@ pub(crate) enum Opened {
         permissions: NewPermissions,
     },
     InPlace {
-        image: RawImage<FileMedium>,
+        image: FileImage,
         path: PathBuf,
     },
     Device {
@@ -40,17 +40,24 @@ impl Opened {
     /// The target as an image.
     pub(crate) fn image(&self) -> &dyn ImageMut {
         match self {
-            Opened::File { image, .. } | Opened::InPlace { image, .. } => image,
+            Opened::File { image, .. } | Opened::InPlace { image, .. } => image.image(),
             Opened::Device { image, .. } => image,
         }
     }
 
-    /// The target as a file that can share blocks with another.
+    /// The target as a file whose bytes are those of the image, so that it can share blocks with another.
     pub(crate) fn file(&self) -> Option<&fs::File> {
         match self {
-            Opened::File { image, .. } | Opened::InPlace { image, .. } => {
-                Some(image.medium().file())
-            }
+            Opened::File { image: FileImage::Raw(image), .. }
+            | Opened::InPlace { image: FileImage::Raw(image), .. } => Some(image.medium().file()),
+            _ => None,
+        }
+    }
+
+    /// The length of its blocks in bytes, if it is a container.
+    pub(crate) fn block_bytes(&self) -> Option<u64> {
+        match self {
+            Opened::File { image, .. } | Opened::InPlace { image, .. } => image.block_bytes(),
             Opened::Device { .. } => None,
         }
     }
@@ -71,11 +78,14 @@ impl Opened {
 
     /// Where it is now.
     pub(crate) fn location(&self) -> Location {
-        let path = match self {
-            Opened::File { path, partial, .. } => path.with_file_name(partial),
-            _ => self.path().to_owned(),
+        let (path, format) = match self {
+            Opened::File { path, partial, image, .. } => {
+                (path.with_file_name(partial), image.format())
+            }
+            Opened::InPlace { path, image } => (path.clone(), image.format()),
+            Opened::Device { path, .. } => (path.clone(), Format::Raw),
         };
-        Location { format: Some(Format::Raw), path }
+        Location { format: Some(format), path }
     }
 
     /// What it is.
@@ -92,7 +102,11 @@ impl Opened {
     pub(crate) fn identity(&self) -> Result<Identity> {
         match self {
             Opened::File { image, .. } | Opened::InPlace { image, .. } => {
-                metadata_of(image.medium()).map(|metadata| which_file(&metadata))
+                let metadata = metadata_of(image.medium())?;
+                Ok(match image {
+                    FileImage::Raw(_) => which_file(&metadata),
+                    FileImage::Spgz(_) => which_container(&metadata),
+                })
             }
             Opened::Device { image, path } => {
                 Ok(Identity::Device { path: path.clone(), size_bytes: image.medium().len()? })

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use image::units::Bytes;
-use image::{Error, ErrorKind, Result};
-use sys::{DeviceNumber, LoopDevice};
+use image::{Error, ErrorKind, Medium, Result};
+use sys::{DeviceNumber, FileMedium, LoopDevice};
 
 use super::lock::is_one;
 use crate::registry::{self, MediumKind};
@@ -68,5 +68,18 @@ pub(super) fn dangling_link(path: &Path) -> Result<()> {
     }
     let name = path.display().to_string();
     let sentence = format!("cannot write to {name}: it is a link that leads nowhere");
+    Err(Error::new(ErrorKind::Invalid, sentence).at(name, None))
+}
+
+/// A file that is to be written where it stands, as the container that it is, has to be one.
+pub(super) fn no_container(medium: &FileMedium) -> Result<()> {
+    if registry::begins_like_container(medium)? {
+        return Ok(());
+    }
+    let name = medium.name();
+    let sentence = format!(
+        "{name} is no spgz container that could be written where it stands (without --in-place it is replaced by one; \
+         raw:{name} overwrites it with the bytes of the image)"
+    );
     Err(Error::new(ErrorKind::Invalid, sentence).at(name, None))
 }

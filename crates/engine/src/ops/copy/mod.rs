@@ -10,6 +10,7 @@ mod tests;
 pub(crate) mod transfer;
 mod work;
 
+use std::num::NonZero;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use image::ranges::RangeSet;
 use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, Phase, Result, Task};
 
 use crate::journal::Journal;
-use crate::location::Location;
+use crate::location::{Format, Location};
 use crate::registry::{self, Facts, Source};
 use crate::stores::Stores;
 pub use crate::target::TargetKind;
@@ -41,6 +42,14 @@ pub struct CopyRequest {
     pub stores: Stores,
     /// What is written: a block device, or a file; in a folder, the source's name.
     pub target: Location,
+    /// The length of the blocks of a container that is made, in bytes; it is rounded as the format asks.
+    pub block_bytes: Option<NonZero<u64>>,
+    /// What a new file may be used for by others.
+    pub mode: NewMode,
+    /// Zeroes in a file that is new become holes. Otherwise they are written.
+    pub sparse: bool,
+    /// What an interrupted copy has done is noted, and kept for `resume`. Otherwise a new file is removed.
+    pub keep: bool,
     /// An existing file may be replaced.
     pub force: bool,
     /// An existing file is overwritten where it stands instead of being replaced.
@@ -76,6 +85,16 @@ pub enum OnReadError {
     Zero,
 }
 
+/// The permissions of a file that is new and replaces none, less the umask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NewMode {
+    /// Those of a source that is a file, as `cp` does; for its owner alone, if the source is a device.
+    #[default]
+    OfSource,
+    /// Reading and writing for all.
+    ForAll,
+}
+
 /// A copy that can be done: the source is open, the target is claimed, nothing is written.
 pub struct CopyPlan {
     /// What is read.
@@ -84,6 +103,10 @@ pub struct CopyPlan {
     pub target: PathBuf,
     /// What the target is.
     pub target_kind: TargetKind,
+    /// The format of the target.
+    pub target_format: Format,
+    /// Bytes of a device behind the image, which stay as they are.
+    pub extra_bytes: Option<u64>,
     /// Bytes that have to be read, in the runs of data that are known.
     pub data_bytes: u64,
     /// Bytes that are known to be zero without reading.
@@ -95,6 +118,7 @@ pub struct CopyPlan {
     request: CopyRequest,
     image: Box<dyn Image>,
     index: Option<Arc<IndexImage>>,
+    container: Option<Arc<Container>>,
     claim: Claim,
     journal: JournalPlace,
     resumed: Option<Journal>,
@@ -119,6 +143,8 @@ pub struct CopyReport {
     pub resumed_bytes: u64,
     /// Ranges that could not be read, and are zeroes in the target.
     pub unreadable: RangeSet,
+    /// Whether the last block of a container is among them, so that nobody knows where the image ended.
+    pub lost_end: bool,
     /// Where the map of those ranges was written.
     pub bad_map: Option<PathBuf>,
     /// Whether the target was read back and found equal.
@@ -135,8 +161,10 @@ pub struct CopyReport {
 /// attached or claimed; `TooSmall` for a device; `Invalid` if source and target are the same; `Changed` if an
 /// interrupted copy cannot be resumed.
 pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
-    let Source { image, facts, index } =
-        registry::open_source_over(&request.source, &request.stores)?;
+    let Source { image, facts, index, container } = match request.on_read_error {
+        OnReadError::Stop => registry::open_source_over(&request.source, &request.stores)?,
+        OnReadError::Zero => registry::open_damaged(&request.source, &request.stores)?,
+    };
     let claim = target::claim(&request, &facts)?;
     warn_about(&facts, &claim, task)?;
     let journal = JournalPlace::new(&request, claim.path(), claim.kind());

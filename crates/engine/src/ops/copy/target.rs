@@ -10,7 +10,7 @@ use super::CopyRequest;
 use super::sidecar::JournalPlace;
 use super::transfer::Shape;
 use crate::registry::{Facts, MediumKind};
-use crate::target::{Claim, Opened, TargetKind, Wanted, refuse_same, which_file};
+use crate::target::{Claim, Layout, Opened, TargetKind, Wanted, refuse_same, which_file};
 
 /// Short zero runs on a device are cheaper written with the data around them than zeroed by a call of their own.
 const DEVICE_ZERO_RUN_MIN_BYTES: usize = 64 << 10;
@@ -21,6 +21,7 @@ pub(super) fn claim(request: &CopyRequest, source: &Facts) -> Result<Claim> {
         path: path(request, source),
         size_bytes: source.size_bytes,
         new_mode: mode(source),
+        layout: Layout::Raw,
         force: request.force,
         in_place: request.in_place,
         apart: &|path, found| refuse_same(&source.path, path, found),

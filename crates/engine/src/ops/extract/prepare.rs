@@ -13,7 +13,7 @@ use super::{ExtractPlan, ExtractRequest};
 use crate::Amount;
 use crate::indexes::open_index;
 use crate::stores;
-use crate::target::{Claim, TargetKind, Wanted, refuse_same};
+use crate::target::{Claim, Layout, TargetKind, Wanted, refuse_same};
 
 /// Opens index, seeds and stores, claims the target, counts what comes from where, and refuses what has to be refused.
 /// Writes nothing.
@@ -35,6 +35,7 @@ pub fn plan(request: ExtractRequest, task: &Task) -> Result<ExtractPlan> {
         path,
         size_bytes: index.size_bytes(),
         new_mode: 0o666 & !sys::umask(),
+        layout: Layout::Raw,
         force: request.force || request.in_place,
         in_place: request.in_place,
         apart: &not_an_input,

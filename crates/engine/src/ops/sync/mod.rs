@@ -7,8 +7,10 @@ mod since;
 mod target;
 mod wired;
 
+use std::fmt;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use image::ranges::RangeSet;
@@ -19,6 +21,7 @@ use crate::remote::Ssh;
 use crate::stores::Stores;
 use crate::{Steps, Threads};
 pub use serve::{ServeRequest, ServeRole, serve};
+pub use sync::diskrsync::Shape as DiskrsyncShape;
 
 /// What is to be made like what, and how.
 #[derive(Clone, Debug)]
@@ -35,6 +38,10 @@ pub struct SyncRequest {
     pub protocol: Protocol,
     /// How a remote end is reached.
     pub ssh: Ssh,
+    /// A remote diskrsync is asked to say on its standard error how far it is (`--calc-progress`, `--sync-progress`).
+    pub remote_progress: bool,
+    /// Is told each line that a remote end writes to its standard error; by default they are notes of the task.
+    pub remote_lines: RemoteLines,
     /// Data is compressed on the wire.
     pub compress_wire: bool,
     /// At most so many bytes a second: on the wire; between two local images, read from each.
@@ -50,6 +57,10 @@ pub struct EndRequest {
     pub format: Option<Format>,
     /// The block size of a container that is made, in bytes.
     pub block_bytes: Option<NonZero<u64>>,
+    /// As under the name diskrsync: the first bytes of a file alone say whether it is a container; a target file that is
+    /// empty counts as missing; one that is there and raw stays raw, also where `format` is spgz. A container where
+    /// `format` is raw is refused as ever.
+    pub content_decides: bool,
     /// The target is replaced in one step, when all is done, by a clone of it that was made like the source.
     pub atomic: bool,
     /// Digests of both ends are kept for the next time.
@@ -62,6 +73,30 @@ pub struct EndRequest {
     pub checkpoint_every: Duration,
     /// Told of each step.
     pub steps: Steps,
+}
+
+/// Is told each line that a remote end writes to its standard error, without its newline.
+#[derive(Clone, Default)]
+pub struct RemoteLines(Option<Arc<LineHook>>);
+
+type LineHook = dyn Fn(ServeRole, &str) + Send + Sync;
+
+impl RemoteLines {
+    /// Calls `hook` with the role of the remote end and the line, from whichever thread reads it.
+    pub fn new(hook: impl Fn(ServeRole, &str) + Send + Sync + 'static) -> Self {
+        RemoteLines(Some(Arc::new(hook)))
+    }
+
+    /// Tells the hook; false if there is none.
+    pub(crate) fn hear(&self, role: ServeRole, line: &str) -> bool {
+        self.0.as_ref().inspect(|hook| hook(role, line)).is_some()
+    }
+}
+
+impl fmt::Debug for RemoteLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "RemoteLines(hooked)" } else { "RemoteLines" })
+    }
 }
 
 /// Whether and where digests are kept.

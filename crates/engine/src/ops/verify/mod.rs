@@ -14,7 +14,7 @@ use crate::location::{Format, Location};
 use crate::registry::{self, Facts, MediumKind, Source};
 use crate::scan::{Findings, Scan, scan};
 use crate::stores::{self, Stores};
-use crate::target::{Claim, Leftover, Opened, Wanted, refuse_same};
+use crate::target::{Claim, Layout, Leftover, Opened, Wanted, refuse_same};
 use crate::{Amount, Steps, Threads};
 
 /// What is to be verified.
@@ -139,6 +139,7 @@ fn claim(request: &VerifyRequest, index: &Index) -> Result<Claim> {
         path: request.target.path().to_owned(),
         size_bytes: index.size_bytes(),
         new_mode: 0,
+        layout: Layout::Raw,
         force: true,
         in_place: true,
         apart: &|path, found| refuse_same(&request.index, path, found),
