@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Some("casync") => compat::casync::main(),
         Some("desync") => compat::desync::main(),
         Some("diskrsync") => compat::diskrsync::main(),
+        Some("spgz") => compat::spgz::main(),
         _ => commands::main(),
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn input_of_store_vectors() -> Vec<u8> {
 }
 
 /// SplitMix64, each number with its lowest byte first.
-fn splitmix64(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn splitmix64(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed;
     let numbers = std::iter::repeat_with(|| {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -26,8 +26,11 @@ pub struct Source {
     /// The same image, if it is an index: what it names, where the chunks come from.
     pub index: Option<Arc<IndexImage>>,
     /// The same image, if it is a container: which of its blocks were found damaged.
-    pub container: Option<Arc<SpgzImage<FileMedium>>>,
+    pub container: Option<Arc<Container>>,
 }
+
+/// A container in a file.
+pub type Container = SpgzImage<FileMedium>;
 
 /// What an image is, for people and for decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,7 +253,7 @@ fn open(
 /// store. So the beginning alone is not enough: the name has to end in `.caibx` or `.caidx`, or the length has to
 /// be one that no disk has, no multiple of 512 bytes. Of 64 indexes with other names, one is not recognised, and
 /// said to look like one.
-fn is_index(location: &Location, file: &FileMedium) -> Result<bool> {
+pub(crate) fn is_index(location: &Location, file: &FileMedium) -> Result<bool> {
     if let Some(format) = location.format {
         return Ok(format == Format::Index);
     }

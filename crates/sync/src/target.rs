@@ -4,12 +4,19 @@ use image::{ImageMut, Result};
 
 /// What a target end writes to. Nothing is changed before [`begin`](Target::begin).
 ///
-/// The calls come in this order: `size_bytes`; once the size of the source is known and checked, `begin`; then
+/// The calls come in this order: `size_bytes`; once the size of the source is known and checked, `may_be_partial` if only
+/// a part is compared, and `begin`; then
 /// `image` and `resize`, as often as needed; `finish` once all is written and proven. Without `finish`, what the
 /// target stood for before is what the implementer says: the old content, or a mixture.
 pub trait Target: Send + Sync {
     /// Size of what is there now, in bytes; 0 if there is nothing yet.
     fn size_bytes(&self) -> u64;
+
+    /// Asked before [`begin`](Target::begin), if only a part will be compared: refuses where nothing stands of which the
+    /// rest could be taken on trust.
+    fn may_be_partial(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Refuses a source of that size, or makes ready for it: makes a file that is missing, or a clone of what is
     /// there. The size of the image stays, and so does its content.

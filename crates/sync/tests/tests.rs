@@ -1,1 +1,3 @@
 //! The tests of the protocols, one module for each matter.
+
+mod diskrsync;

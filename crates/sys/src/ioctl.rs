@@ -28,10 +28,20 @@ const FIFREEZE: c_ulong = 0xc004_5877;
 const FITHAW: c_ulong = 0xc004_5878;
 /// `linux/fiemap.h`: `#define FS_IOC_FIEMAP _IOWR('f', 11, struct fiemap)`.
 const FS_IOC_FIEMAP: c_ulong = 0xc020_660b;
+/// `linux/fs.h`: `#define FS_IOC_FSGETXATTR _IOR('X', 31, struct fsxattr)`.
+const FS_IOC_FSGETXATTR: c_ulong = 0x801c_581f;
 /// `linux/loop.h`: `#define LOOP_GET_STATUS64 0x4C05`.
 const LOOP_GET_STATUS64: c_ulong = 0x4c05;
 /// `linux/btrfs.h`: `#define BTRFS_IOC_FS_INFO _IOR(0x94, 31, struct btrfs_ioctl_fs_info_args)`.
 const BTRFS_IOC_FS_INFO: c_ulong = 0x8400_941f;
+
+/// `linux/fs.h: struct fsxattr`.
+#[repr(C)]
+struct FsXattr {
+    flags: u32,
+    rest: [u32; 6],
+}
+const _: () = assert!(size_of::<FsXattr>() == 28);
 
 /// `linux/fs.h: struct file_clone_range`.
 #[repr(C)]
@@ -201,6 +211,14 @@ pub(crate) fn fithaw(directory: RawFd) -> io::Result<()> {
     // SAFETY: the argument is not used by the kernel; a number that is not open gives EBADF.
     check(unsafe { libc::ioctl(directory, FITHAW, 0) })?;
     Ok(())
+}
+
+/// The flags `FS_XFLAG_…` of a file.
+pub(crate) fn extended_flags(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut argument = FsXattr { flags: 0, rest: [0; 6] };
+    // SAFETY: the kernel writes one fsxattr.
+    unsafe { with_pointer(fd, FS_IOC_FSGETXATTR, &raw mut argument) }?;
+    Ok(argument.flags)
 }
 
 /// Physical extents from `start` on, into `answer`, [`FIEMAP_BATCH`] at most.

@@ -30,4 +30,4 @@ pub use mounts::{MountEntry, MountTable, Namespace};
 pub use process::{
     available_bytes, flush_filesystem, kill_self, lock_memory, online_cores, raise_stop, umask,
 };
-pub use reflink::{clone_range, clone_range_to, clone_whole, match_copy_on_write};
+pub use reflink::{BlockSpace, clone_range, clone_range_to, clone_whole, match_copy_on_write};

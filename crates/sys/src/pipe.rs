@@ -34,6 +34,20 @@ pub struct Output {
     watch: Watch,
 }
 
+/// Takes standard input and output away from this process, whose own are `/dev/null` from then on: nothing that is
+/// printed by mistake gets between what two programs say to each other, and dropping them closes them.
+///
+/// # Errors
+///
+/// Those of dup(2) and open(2); also where one of them is closed.
+pub fn take_stdio() -> io::Result<(OwnedFd, OwnedFd)> {
+    let input = io::stdin().as_fd().try_clone_to_owned()?;
+    let output = io::stdout().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+    Ok((input, output))
+}
+
 /// How often somebody who waits asks the watch, in nanoseconds.
 const LOOK_EVERY_NS: i64 = 100_000_000;
 

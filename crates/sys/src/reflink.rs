@@ -41,6 +41,36 @@ pub fn clone_range_to(
     ioctl::ficlonerange(target, target_offset, source, range.start, range.end - range.start)
 }
 
+/// One space of addresses on disks: two files in the same one, that name the same address, share the blocks there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockSpace {
+    /// The data section of an XFS, by the number of its device.
+    Xfs(u64),
+    /// A Btrfs, by its identifier: all its subvolumes, whatever disks they lie on.
+    Btrfs([u8; 16]),
+}
+
+impl BlockSpace {
+    /// That of a regular file; `None` on a filesystem that has no reflinks, or of which it is not known that its extent
+    /// maps name each block in one way only. (bcachefs counts from zero on each of its disks, and XFS does in the realtime
+    /// section; overlayfs shows the map of a layer.)
+    pub fn of(file: impl AsFd) -> io::Result<Option<Self>> {
+        /// `linux/magic.h`: `XFS_SUPER_MAGIC`, `BTRFS_SUPER_MAGIC`.
+        const XFS: u64 = 0x5846_5342;
+        const BTRFS: u64 = 0x9123_683e;
+        /// `linux/fs.h`: `#define FS_XFLAG_REALTIME 0x00000001`: data in realtime volume.
+        const REALTIME: u32 = 1;
+        let file = file.as_fd();
+        match rustix::fs::fstatfs(file)?.f_type as u64 {
+            XFS if ioctl::extended_flags(file)? & REALTIME == 0 => {
+                Ok(Some(BlockSpace::Xfs(rustix::fs::fstat(file)?.st_dev)))
+            }
+            BTRFS => Ok(Some(BlockSpace::Btrfs(ioctl::btrfs_fsid(file)?))),
+            _ => Ok(None),
+        }
+    }
+}
+
 /// Lets a new, empty `target` on Btrfs be written in place if `source` is (`chattr +C`, usual for disk images):
 /// blocks are shared only between files that agree in that. Elsewhere, or if it is not permitted, nothing happens.
 pub fn match_copy_on_write(source: impl AsFd, target: impl AsFd) {

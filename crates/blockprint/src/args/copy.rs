@@ -1,13 +1,17 @@
 //! `blockprint copy`.
 
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ReflinkArg, StoresArgs};
+use super::{ReflinkArg, StoresArgs, units};
 
 /// Copy an image or device onto another: sparse, verified, resumable
+///
+/// A target that is called spgz:PATH, or is a file whose name ends in `.spgz`, becomes a container: blocks that are compressed where that
+/// saves space.
 ///
 /// Zero runs become holes in files and are zeroed by the kernel on devices. On XFS and Btrfs a file that is
 /// copied within its filesystem shares the blocks of its data instead of writing it (--reflink). A file appears under its name only
@@ -25,13 +29,19 @@ Examples:
   blockprint copy --on-read-error zero /dev/sdb b.img   save what can be read of a failing disk;
                                                     b.img.map tells the rest to ddrescue
   blockprint copy --limit 50M --progress plain /dev/vg/root /backup/
-  blockprint copy disk.caibx /dev/sdc -s store      write what a chunk index names")]
+  blockprint copy disk.caibx /dev/sdc -s store      write what a chunk index names
+  blockprint copy /dev/sdb disk.spgz                image a disk into a compressed container
+  blockprint copy disk.spgz /dev/sdc                and back")]
 pub(crate) struct CopyArgs {
-    /// The image file, block device or chunk index to read; `raw:PATH` takes a file as it is, whatever it looks
-    /// like, `index:PATH` takes it as an index
+    /// The image file, block device, container or chunk index to read; `raw:PATH` takes a file as it is, whatever it
+    /// looks like, `index:PATH` takes it as an index, `spgz:PATH` as a container
     pub(crate) source: OsString,
-    /// The file or block device to write; in a folder, the source's name
+    /// The file or block device to write; in a folder, the source's name; `spgz:PATH` makes a container, whatever its
+    /// name, `raw:PATH` makes none
     pub(crate) target: OsString,
+    /// The length of the blocks of a container that is made, 12287 bytes to 1 MiB [default: 131071]
+    #[arg(long, value_name = "BYTES", value_parser = units::block_size)]
+    pub(crate) block_size: Option<NonZero<u64>>,
     #[command(flatten)]
     pub(crate) stores: StoresArgs,
     /// Whether a file shares the blocks of a source on the same filesystem instead of writing them again

@@ -1,5 +1,6 @@
 //! Sizes, rates and times as people write them.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use engine::chunking::ChunkSizes;
@@ -30,6 +31,11 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     } else {
         Err(format!("`{text}` is out of range"))
     }
+}
+
+/// Reads the length of a block, as [`bytes`].
+pub(super) fn block_size(text: &str) -> Result<NonZero<u64>, String> {
+    NonZero::new(bytes(text)?).ok_or_else(|| format!("`{text}` is out of range"))
 }
 
 /// Reads an offset or a length: as [`bytes`], but 0 is one too, and a bare number is exact.

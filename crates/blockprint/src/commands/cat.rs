@@ -22,6 +22,7 @@ pub(super) fn run(args: CatArgs, common: &Common, face: &Face) -> Result<ExitCod
         len_bytes: args.length,
         output: args.output,
         force: args.force,
+        skip_damaged: false,
         limit_bytes_per_s: common.limit,
         threads: common.threads(),
     };

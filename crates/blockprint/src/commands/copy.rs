@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use engine::Result;
-use engine::ops::copy::{self, CopyPlan, CopyReport, CopyRequest, OnReadError};
+use engine::ops::copy::{self, CopyPlan, CopyReport, CopyRequest, NewMode, OnReadError};
 
 use crate::args::{Common, CopyArgs, OnReadErrorArg};
 use crate::render::{Face, Report, Wanted, json, text};
@@ -14,6 +14,10 @@ pub(super) fn run(args: CopyArgs, common: &Common, face: &Face) -> Result<ExitCo
         source: args.source.into(),
         stores: args.stores.into(),
         target: args.target.into(),
+        block_bytes: args.block_size,
+        mode: NewMode::OfSource,
+        sparse: true,
+        keep: true,
         force: args.force,
         in_place: args.in_place,
         resume: args.resume,
@@ -37,7 +41,7 @@ pub(super) fn run(args: CopyArgs, common: &Common, face: &Face) -> Result<ExitCo
     }
     let report = face.run(|task| copy::perform(copy::plan(request, task)?, task))?;
     face.report(&report, Wanted::UnlessQuiet);
-    Ok(if report.unreadable.is_empty() {
+    Ok(if report.unreadable.is_empty() && !report.lost_end {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(exit::INCOMPLETE)

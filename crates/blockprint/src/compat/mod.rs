@@ -6,4 +6,5 @@ pub(crate) mod diskrsync;
 pub(crate) mod loclone;
 mod output;
 mod refusal;
+pub(crate) mod spgz;
 mod spool;

@@ -9,6 +9,7 @@ mod store;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use engine::location::Format;
 use engine::ops::clone::{ClonePlan, CloneReport, FrozenFilesystem, Method};
 use engine::ops::compare::CompareReport;
 use engine::ops::copy::{CopyPlan, CopyReport, TargetKind};
@@ -24,10 +25,14 @@ pub(crate) use store::{prune, prune_plan, store, store_copy, store_verify};
 /// What a copy would do.
 pub(crate) fn copy_plan(plan: &CopyPlan) -> String {
     let target = plan.target.display();
+    let file = if plan.target_format == Format::Spgz { "container" } else { "file" };
     let what = match plan.target_kind {
-        TargetKind::NewFile => format!("make the file {target}"),
+        TargetKind::NewFile => format!("make the {file} {target}"),
+        TargetKind::ReplacedFile if file == "container" => {
+            format!("REPLACE the file {target} by a container")
+        }
         TargetKind::ReplacedFile => format!("REPLACE the file {target}"),
-        TargetKind::FileInPlace => format!("OVERWRITE the file {target} where it stands"),
+        TargetKind::FileInPlace => format!("OVERWRITE the {file} {target} where it stands"),
         TargetKind::Device => format!("OVERWRITE the device {target}"),
     };
     let mut text = format!(
@@ -62,6 +67,9 @@ pub(crate) fn copy(report: &CopyReport) -> String {
     }
     if report.verified {
         text.push_str(", read back and equal");
+    }
+    if report.lost_end {
+        text.push_str("\nthe end of the image is lost with the last block of the container");
     }
     if !report.unreadable.is_empty() {
         let _ = write!(
@@ -167,7 +175,7 @@ pub(crate) fn info(report: &InfoReport) -> String {
         ("format", format!("{} ({})", facts.format.name(), facts.medium.name())),
         ("size", exact(facts.size_bytes)),
         ("allocated", exact(facts.allocated_bytes)),
-        ("block size", Bytes(facts.block_size_bytes).to_string()),
+        ("block size", block_size(facts.block_size_bytes)),
     ];
     if let Some(sector) = facts.sector_size_bytes {
         rows.push(("sector size", Bytes(u64::from(sector)).to_string()));
@@ -212,6 +220,11 @@ fn places(filesystems: &[FrozenFilesystem]) -> String {
         format!("{} ({})", filesystem.mount_point.display(), filesystem.filesystem)
     };
     filesystems.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// That of a container is a byte less than a power of two, and would be taken for one.
+fn block_size(bytes: u64) -> String {
+    if bytes.is_power_of_two() { Bytes(bytes).to_string() } else { exact(bytes) }
 }
 
 fn exact(bytes: u64) -> String {

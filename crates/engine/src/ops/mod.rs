@@ -10,6 +10,7 @@ pub mod extract;
 pub mod index;
 pub mod info;
 pub mod make;
+pub mod pack;
 pub mod store;
 pub mod sync;
 pub mod verify;

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use image::Task;
 use sys::pipe::Input;
 
+/// Is told each line; true if it wants nobody else to hear of it.
+pub(crate) type LineHook = Box<dyn Fn(&str) -> bool + Send>;
+
 /// A thread that listens.
 pub(super) struct Listening {
     thread: Option<JoinHandle<()>>,
@@ -26,10 +29,10 @@ const LINES_MAX: u64 = 1000;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 impl Listening {
-    /// Listens to `errors` of a process on `host`, and tells `task`.
-    pub(super) fn start(errors: OwnedFd, host: String, task: Task) -> Self {
+    /// Listens to `errors` of a process on `host`. Lines that `hook` does not take go to `task`.
+    pub(super) fn start(errors: OwnedFd, host: String, hook: LineHook, task: Task) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
-        let speaker = Arc::new(Mutex::new(Speaker { host, task, held: None, lines: 0 }));
+        let speaker = Arc::new(Mutex::new(Speaker { host, hook, task, held: None, lines: 0 }));
         let thread = thread::spawn({
             let (is_over, speaker) = (Arc::clone(&is_over), Arc::clone(&speaker));
             move || {
@@ -64,6 +67,7 @@ impl Listening {
 /// What is known of the lines that came.
 struct Speaker {
     host: String,
+    hook: LineHook,
     task: Task,
     /// The last line that is neither a note nor a warning: perhaps the reason why it failed.
     held: Option<String>,
@@ -73,7 +77,7 @@ struct Speaker {
 impl Speaker {
     fn hear(&mut self, line: &[u8]) {
         let line = harmless(line);
-        if line.is_empty() {
+        if line.is_empty() || (self.hook)(&line) {
             return;
         }
         self.lines += 1;
@@ -123,7 +127,7 @@ fn listen(mut input: Input, speaker: &Mutex<Speaker>) {
 }
 
 /// A line of another machine must not steer our terminal.
-pub(super) fn harmless(line: &[u8]) -> String {
+pub(crate) fn harmless(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let replace = |sign: char| match sign {
         '\t' => ' ',
@@ -166,7 +170,7 @@ mod tests {
         let heard = Heard::default();
         let task = Task::new(Box::new(heard.clone()), Arc::default());
         let (reader, mut writer) = io::pipe().unwrap();
-        let mut listening = Listening::start(reader.into(), "host".to_string(), task);
+        let mut listening = Listening::start(reader.into(), "host".to_string(), Box::new(|line| line == "taken"), task);
         writer.write_all(said).unwrap();
         drop(writer);
         let last = listening.finish(is_for_error);
@@ -176,7 +180,7 @@ mod tests {
 
     #[test]
     fn lines_are_passed_on_as_what_they_are_and_the_last_one_is_kept_for_the_error() {
-        let said = b"note: a\nwarning: b\nplain\r\n\nblockprint: cannot open x";
+        let said = b"note: a\nwarning: b\ntaken\nplain\r\n\nblockprint: cannot open x";
         let expected = ["note host: a", "warning host: b", "note host: plain"];
         let (lines, last) = hear(said, true);
         assert_eq!(lines, expected);

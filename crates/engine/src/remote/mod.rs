@@ -16,7 +16,9 @@ use image::layers::Throttle;
 use image::{Error, ErrorKind, Result, Task};
 use sync::{Hangup, Wire};
 
+pub(crate) use listen::LineHook;
 use listen::Listening;
+pub(crate) use listen::harmless;
 pub(crate) use quote::CommandLine;
 pub(crate) use traffic::{Traffic, wire_over};
 
@@ -51,7 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Peer {
     /// Runs `line`, which the shell there reads, on `host`. The wire ends when the process does, and is left when `task`
-    /// is cancelled. No more than `limit` goes over it.
+    /// is cancelled. No more than `limit` goes over it. `hook` is told each line of its standard error.
     ///
     /// # Errors
     ///
@@ -61,6 +63,7 @@ impl Peer {
         host: &OsStr,
         line: &OsStr,
         limit: Option<Limit>,
+        hook: LineHook,
         task: &Task,
     ) -> Result<(Peer, Wire<'static>)> {
         let mut command = Command::new("ssh");
@@ -79,7 +82,7 @@ impl Peer {
             return Err(Error::new(ErrorKind::Io, "cannot take hold of the pipes of ssh"));
         };
         let shown = host.display().to_string();
-        let listening = Listening::start(OwnedFd::from(errors), shown.clone(), task.clone());
+        let listening = Listening::start(OwnedFd::from(errors), shown.clone(), hook, task.clone());
         let traffic = Arc::new(Traffic::default());
         // From here on a failure ends the process.
         let peer =
@@ -113,6 +116,14 @@ impl Peer {
     pub(crate) fn finish(mut self) -> Result<Ended> {
         let status = self.wait(None)?;
         Ok(self.judge(status))
+    }
+
+    /// The same, but gives the process back if that does not end in this time.
+    pub(crate) fn finish_within(mut self, time: Duration) -> Result<Ended, Self> {
+        match self.wait(Some(Instant::now() + time)) {
+            Ok(status) => Ok(self.judge(status)),
+            Err(_) => Err(self),
+        }
     }
 
     /// The same after a failure: it is ended if it does not end soon.
@@ -206,7 +217,7 @@ mod tests {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let errors = child.stderr.take().unwrap().into();
-        let listening = Listening::start(errors, "there".to_string(), task.clone());
+        let listening = Listening::start(errors, "there".to_string(), Box::new(|_| false), task.clone());
         let traffic = Arc::new(Traffic::default());
         let wire =
             wire_over(output.into(), input.into(), Hangup::new(), &traffic, None, &task).unwrap();

@@ -11,6 +11,7 @@ use sync::{Hangup, Wire};
 use sys::pipe::{Input, Output, Watch};
 
 use super::Limit;
+use crate::ops::sync::WireBytes;
 
 /// What went over a wire.
 #[derive(Debug, Default)]
@@ -29,6 +30,11 @@ impl Traffic {
     /// Bytes that went.
     pub(crate) fn sent_bytes(&self) -> u64 {
         self.sent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Both.
+    pub(crate) fn bytes(&self) -> WireBytes {
+        WireBytes { received_bytes: self.received_bytes(), sent_bytes: self.sent_bytes() }
     }
 
     /// Whether the other side has closed it, as far as a read or a write has seen that.

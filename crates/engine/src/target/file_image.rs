@@ -93,6 +93,14 @@ impl FileImage {
         }
     }
 
+    /// It as an image whose size can be changed.
+    pub(crate) fn image_mut(&mut self) -> &mut dyn ImageMut {
+        match self {
+            FileImage::Raw(image) => image,
+            FileImage::Spgz(image) => &mut **image,
+        }
+    }
+
     /// Its format.
     pub(crate) fn format(&self) -> Format {
         match self {

@@ -13,7 +13,7 @@ use super::Layout;
 use crate::registry::Identity;
 
 /// A new partial file, locked.
-pub(super) fn create_partial(
+pub(crate) fn create_partial(
     directory: &Directory,
     partial: &OsString,
     path: &Path,
@@ -24,7 +24,7 @@ pub(super) fn create_partial(
 }
 
 /// Two programs that write one target would mix.
-pub(super) fn lock_alone(medium: &FileMedium, path: &Path) -> Result<()> {
+pub(crate) fn lock_alone(medium: &FileMedium, path: &Path) -> Result<()> {
     let is_locked = match medium.file().try_lock() {
         Ok(()) => true,
         Err(TryLockError::WouldBlock) => false,
@@ -56,7 +56,7 @@ pub(crate) fn metadata_of(medium: &FileMedium) -> Result<Metadata> {
 
 impl Layout {
     /// Which file it is.
-    pub(super) fn which(self, metadata: &Metadata) -> Identity {
+    pub(crate) fn which(self, metadata: &Metadata) -> Identity {
         match self {
             Layout::Raw => which_file(metadata),
             Layout::Spgz { .. } => which_container(metadata),

@@ -16,13 +16,13 @@ use sys::holders::Holders;
 use sys::{Access, DeviceMedium, Directory, FileMedium};
 
 use crate::folders::beside;
+use crate::location::Format;
 use crate::registry::{self, Identity, MediumKind};
-pub(crate) use file_image::{FileImage, Layout, check_block_bytes};
-use lock::{create_partial, lock_alone};
-pub(crate) use lock::{metadata_of, which_container, which_file};
+pub(crate) use file_image::{FileImage, Layout, check_block_bytes, rounded_block_bytes};
+pub(crate) use lock::{create_partial, lock_alone, metadata_of, which_container, which_file};
 pub(crate) use opened::Opened;
 pub(crate) use permissions::NewPermissions;
-pub(crate) use refuse::refuse_same;
+pub(crate) use refuse::{refuse_same, too_small};
 
 /// What an operation writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +65,13 @@ pub(crate) struct Claim {
     layout: Layout,
 }
 
-enum Hold {
+/// How a claimed target is held.
+pub(crate) enum Hold {
+    /// A file that is to be made, or replaced.
     File { directory: Directory, name: OsString, partial: OsString, replace: Replace },
+    /// A file that is written where it stands; open and locked.
     InPlace { medium: FileMedium },
+    /// A device; open and claimed.
     Device { medium: DeviceMedium },
 }
 
@@ -186,6 +190,16 @@ impl Claim {
             Hold::InPlace { .. } => TargetKind::FileInPlace,
             Hold::Device { .. } => TargetKind::Device,
         }
+    }
+
+    /// The format that it has or gets.
+    pub(crate) fn format(&self) -> Format {
+        self.layout.format()
+    }
+
+    /// Where it is, how it is held, and who may do what with it in the end.
+    pub(crate) fn into_parts(self) -> (PathBuf, Hold, NewPermissions) {
+        (self.path, self.hold, self.permissions)
     }
 
     /// Where a new file stands until it is complete.

@@ -45,6 +45,16 @@ impl Opened {
         }
     }
 
+    /// Cuts it or lets it grow; what is new reads as zeroes.
+    pub(crate) fn resize(&mut self, size_bytes: u64) -> Result<()> {
+        match self {
+            Opened::File { image, .. } | Opened::InPlace { image, .. } => {
+                image.image_mut().resize(size_bytes)
+            }
+            Opened::Device { image, .. } => image.resize(size_bytes),
+        }
+    }
+
     /// The target as a file whose bytes are those of the image, so that it can share blocks with another.
     pub(crate) fn file(&self) -> Option<&fs::File> {
         match self {

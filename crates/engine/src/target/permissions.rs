@@ -26,7 +26,8 @@ impl NewPermissions {
         NewPermissions { mode: old.mode(), owner: Some((old.uid(), old.gid())) }
     }
 
-    pub(super) fn apply(self, medium: &FileMedium, path: &Path) -> Result<()> {
+    /// Sets them.
+    pub(crate) fn apply(self, medium: &FileMedium, path: &Path) -> Result<()> {
         if let Some((user, group)) = self.owner {
             // Only root may; for others the file is theirs, as every new file is.
             let _ = std::os::unix::fs::fchown(medium.file(), Some(user), Some(group));

@@ -34,7 +34,8 @@ fn is_same(source: &Metadata, target: &Metadata) -> bool {
     }
 }
 
-pub(super) fn too_small(path: &Path, has: u64, needs: u64) -> Result<()> {
+/// A target of a fixed size must not be smaller than the image.
+pub(crate) fn too_small(path: &Path, has: u64, needs: u64) -> Result<()> {
     if has >= needs {
         return Ok(());
     }

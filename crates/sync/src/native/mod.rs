@@ -1,13 +1,26 @@
 //! The native protocol: a BLAKE3 tree of two levels and a half, everything pipelined, a proof at the end.
 
 mod book;
+mod content;
+mod cut;
+mod frame;
+mod hello;
+mod link;
+mod row;
 mod shape;
+mod source;
+mod target;
+
+use std::io::Write as _;
 
 use image::ranges::RangeSet;
 use image::{Error, Image, Result, Task};
 
 use crate::{Target, Wire};
+use frame::Frame;
+use hello::Hello;
 pub use book::{Book, NoBook};
+pub use cut::root_of;
 pub use shape::{BLOCK_BYTES, Digest, PAGE_BYTES, Shape};
 
 /// The first bytes that each end sends.
@@ -15,6 +28,12 @@ pub const MAGIC: [u8; 8] = *b"BLKPSYNC";
 
 /// The oldest and the newest version of the protocol that is spoken here.
 pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;
+
+/// The largest image that is synced, in bytes: 1 PiB.
+pub const SIZE_MAX_BYTES: u64 = 1 << 50;
+
+/// The most blocks that one question is about.
+const QUESTION_BLOCKS: u64 = 64;
 
 /// What a source end sends, and how.
 pub struct Source<'a> {
@@ -76,8 +95,7 @@ pub struct Report {
 /// What the other end said, if it said something; `Changed` if the source was written to meanwhile, or the target holds
 /// another thing in the end; `Damaged` for a peer that does not keep to the protocol.
 pub fn source(what: &Source<'_>, wire: Wire<'_>, task: &Task) -> Result<Report> {
-    let _ = (what, wire, task);
-    todo!()
+    source::run(what, wire, task)
 }
 
 /// The target end.
@@ -91,12 +109,17 @@ pub fn target(
     wire: Wire<'_>,
     task: &Task,
 ) -> Result<Report> {
-    let _ = (target, how, wire, task);
-    todo!()
+    target::run(target, how, wire, task)
 }
 
 /// Tells the other end why there is no source or target here.
 pub fn refuse(wire: Wire<'_>, error: &Error) -> Result<()> {
-    let _ = (wire, error);
-    todo!()
+    let Wire { mut output, .. } = wire;
+    let words = Frame::Error { kind: error.kind(), sentence: error.full_sentence() };
+    let mut bytes = Hello::of(true, false).to_bytes().to_vec();
+    bytes.extend_from_slice(&words.to_bytes());
+    output
+        .write_all(&bytes)
+        .and_then(|()| output.flush())
+        .map_err(|cause| Error::io("cannot tell the other end why there is no sync", cause))
 }

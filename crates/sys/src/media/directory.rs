@@ -42,6 +42,12 @@ impl Directory {
         &self.path
     }
 
+    /// Whether names can be added to it, as far as permissions say.
+    pub fn is_writable(&self) -> bool {
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        rustix::fs::accessat(&self.handle, ".", access, AtFlags::EACCESS).is_ok()
+    }
+
     fn error(&self, what: &str, name: &OsStr, errno: Errno) -> Error {
         let path = self.path.join(name).display().to_string();
         Error::io(format!("cannot {what} {path}"), errno.into()).at(path, None)

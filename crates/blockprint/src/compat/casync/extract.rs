@@ -88,6 +88,7 @@ fn to_stream(cli: &Cli, index: &Path, stores: Stores, face: &Face) -> Result<()>
         len_bytes: None,
         output: None,
         force: false,
+        skip_damaged: false,
         limit_bytes_per_s: None,
         threads: Threads::Automatic,
     };

@@ -190,6 +190,7 @@ pub(super) fn cat(args: Cat, session: &Session<'_>) -> Result<ExitCode> {
         len_bytes: Some(args.length).filter(|&length| length > 0),
         output: output.filter(|_| !is_special),
         force: true,
+        skip_damaged: false,
         limit_bytes_per_s: None,
         threads: args.workers.threads(),
     };

@@ -90,7 +90,7 @@ impl Cli {
     }
 
     /// The words that start the other end; without a wish for others, `own_name`.
-    pub(super) fn command<'a>(&'a self, own_name: &'a OsStr) -> &'a OsStr {
+    pub(super) fn remote_command<'a>(&'a self, own_name: &'a OsStr) -> &'a OsStr {
         self.cmd_path.as_deref().unwrap_or(own_name)
     }
 }
@@ -159,8 +159,8 @@ mod tests {
         assert_eq!(flags(&["a", "b", "--ssh-flags=-p  22"]), ["-p", "", "22"]);
         assert_eq!(flags(&["--ssh-flags=-4", "--ssh-flags=", "a", "b"]), [""; 0]);
         let cli = client(&["a", "b", "--cmd-path", "env A=1 diskrsync"]);
-        assert_eq!(cli.command("own".as_ref()), "env A=1 diskrsync");
-        assert_eq!(client(&["a", "b"]).command("own".as_ref()), "own");
+        assert_eq!(cli.remote_command("own".as_ref()), "env A=1 diskrsync");
+        assert_eq!(client(&["a", "b"]).remote_command("own".as_ref()), "own");
     }
 
     #[test]

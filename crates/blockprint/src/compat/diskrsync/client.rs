@@ -37,7 +37,7 @@ pub(super) fn run(cli: &Cli, program: &OsStr, source: &OsStr, target: &OsStr) ->
         protocol: Protocol::Diskrsync,
         ssh: Ssh {
             flags: cli.ssh_flags(),
-            remote_command: Some(cli.command(program).to_string_lossy().into_owned()),
+            remote_command: Some(cli.remote_command(program).to_string_lossy().into_owned()),
         },
         remote_progress: cli.verbose,
         remote_lines: RemoteLines::new({

@@ -3,7 +3,7 @@
 use crate::render::complain;
 
 /// One line, with the local time before it.
-pub(super) fn line(text: &str) {
+pub(in crate::compat) fn line(text: &str) {
     complain(&dated(text));
 }
 

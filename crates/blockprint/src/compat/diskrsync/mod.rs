@@ -7,7 +7,7 @@
 mod args;
 mod bars;
 mod client;
-mod log;
+pub(super) mod log;
 mod operand;
 mod progress;
 mod role;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use image::layers::{Throttle, Throttled};
+use image::ranges::RangeSet;
 use image::{Error, ErrorKind, Image, Phase, Replace, Result, Task};
 use sys::{Content, UnnamedFile};
 
@@ -33,6 +34,8 @@ pub struct CatRequest {
     pub output: Option<PathBuf>,
     /// An existing file may be replaced.
     pub force: bool,
+    /// What is damaged of a container is written as zeroes, and told in the report.
+    pub skip_damaged: bool,
     /// Read at most so many bytes a second.
     pub limit_bytes_per_s: Option<u64>,
     /// How many threads.
@@ -57,6 +60,8 @@ pub struct CatReport {
     pub range: Range<u64>,
     /// How many of them were written: fewer than all only if nobody read the stream any more.
     pub written_bytes: u64,
+    /// What was damaged of a container: zeroes were written for it, or nothing, where it was its end.
+    pub damaged: RangeSet,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -68,7 +73,10 @@ pub struct CatReport {
 /// `Invalid` for a range that is not within the image, and for an output that is the image; `Exists` for a file that
 /// may not be replaced.
 pub fn plan(request: CatRequest, task: &Task) -> Result<CatPlan> {
-    let source = registry::open_source_over(&request.image, &request.stores)?;
+    let source = match request.skip_damaged {
+        true => registry::open_damaged(&request.image, &request.stores)?,
+        false => registry::open_source_over(&request.image, &request.stores)?,
+    };
     if let Some(format) = source.facts.looks_like {
         let name = source.facts.path.display();
         task.warn(format!("{name} looks like a {format} file; its bytes are written as they are"));
@@ -117,11 +125,14 @@ pub fn perform(plan: CatPlan, stream: &mut dyn Write, task: &Task) -> Result<Cat
         None => into_stream(&what, stream, task),
     };
     source.tell_of_stores(task);
+    let written_bytes = written?;
+    let damaged = source.container.as_ref().map(|container| container.repaired());
     Ok(CatReport {
         source: source.facts,
         output: request.output,
         range,
-        written_bytes: written?,
+        written_bytes,
+        damaged: damaged.into_iter().flatten().collect(),
         elapsed: start.elapsed(),
     })
 }

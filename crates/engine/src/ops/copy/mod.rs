@@ -22,7 +22,7 @@ use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, Phase, Result, Task};
 
 use crate::journal::Journal;
 use crate::location::{Format, Location};
-use crate::registry::{self, Facts, Source};
+use crate::registry::{self, Container, Facts, Source};
 use crate::stores::Stores;
 pub use crate::target::TargetKind;
 use crate::target::{Claim, Leftover};
@@ -167,12 +167,20 @@ pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
     };
     let claim = target::claim(&request, &facts)?;
     warn_about(&facts, &claim, task)?;
+    if container.as_deref().is_some_and(has_lost_its_end) {
+        task.warn(format!(
+            "the last block of {} is damaged, so that nobody knows where its image ended: it ends before that block now",
+            facts.path.display()
+        ));
+    }
     let journal = JournalPlace::new(&request, claim.path(), claim.kind());
     let resumed = if request.resume { resumable(&journal, &claim, &facts, task)? } else { None };
 
     let mut plan = CopyPlan {
         target: claim.path().to_owned(),
         target_kind: claim.kind(),
+        target_format: claim.format(),
+        extra_bytes: claim.extra_bytes(facts.size_bytes),
         data_bytes: 0,
         zero_bytes: 0,
         unspecified_bytes: 0,
@@ -181,6 +189,7 @@ pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
         request,
         image,
         index,
+        container,
         claim,
         journal,
         resumed,
@@ -208,7 +217,7 @@ pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
 /// or a device, a mixture of old and new, and the journal. What the journal calls done is durable.
 pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
     let start = Instant::now();
-    let CopyPlan { source, request, image, index, claim, journal, resumed, .. } = plan;
+    let CopyPlan { source, request, image, index, container, claim, journal, resumed, .. } = plan;
     let mut report = CopyReport {
         source: source.path.clone(),
         target: claim.path().to_owned(),
@@ -218,6 +227,7 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
         sparse_bytes: 0,
         resumed_bytes: plan.resumed_bytes,
         unreadable: RangeSet::new(),
+        lost_end: container.as_deref().is_some_and(has_lost_its_end),
         bad_map: None,
         verified: false,
         elapsed: Duration::ZERO,
@@ -227,6 +237,7 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
         idle_bytes: plan.zero_bytes + plan.unspecified_bytes,
         source: &source,
         image: &*image,
+        container: container.as_deref(),
         request: &request,
         journal: &journal,
         checkpoints: Checkpoints::new(|done| journal.store(done), resumed.is_some()),
@@ -247,7 +258,8 @@ pub fn perform(plan: CopyPlan, task: &Task) -> Result<CopyReport> {
             work.verify(&target, &report.unreadable, task)?;
             report.verified = true;
         }
-        if !report.unreadable.is_empty() {
+        // The map is for ddrescue, which can do nothing for a container.
+        if !report.unreadable.is_empty() && container.is_none() {
             let path = work.bad_map_path(&target);
             write_bad_map(&path, &report.unreadable, source.size_bytes)?;
             report.bad_map = Some(path);
@@ -302,6 +314,12 @@ fn warn_about(source: &Facts, claim: &Claim, task: &Task) -> Result<()> {
              (`blockprint clone` freezes a filesystem in an image file for that moment)"
         ));
     }
+    if claim.format() == Format::Spgz && !registry::is_named_container(claim.path()) {
+        let target = claim.path().display();
+        task.note(format!(
+            "{target} will be a container whose name does not say so: write spgz:{target} to read it"
+        ));
+    }
     if let Some(extra_bytes) = claim.extra_bytes(source.size_bytes) {
         task.note(format!(
             "{} is {extra_bytes} bytes larger than the image; the rest of it stays as it is",
@@ -309,6 +327,12 @@ fn warn_about(source: &Facts, claim: &Claim, task: &Task) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Whether the last block of a container is damaged, which alone knows how long the image is. Nothing else of it was
+/// read by then.
+fn has_lost_its_end(container: &Container) -> bool {
+    container.repaired().iter().any(|range| range.start >= container.size())
 }
 
 /// The journal to go on from, if there is one and it still holds.

@@ -38,6 +38,11 @@ pub(crate) struct Shape {
     pub(crate) granule_bytes: usize,
     /// Shorter zero runs between data are written with it, in one piece.
     pub(crate) zero_run_min_bytes: usize,
+    /// The target is written in whole blocks of this length, whatever the runs of the source are: pieces begin and end
+    /// between two of them.
+    pub(crate) block_bytes: Option<u64>,
+    /// Zeroes are written as any other bytes.
+    pub(crate) dense: bool,
 }
 
 /// What a transfer has done so far; looked at while it runs.
@@ -65,12 +70,32 @@ impl Shape {
             piece_bytes: 256 << 10,
             granule_bytes,
             zero_run_min_bytes: granule_bytes,
+            block_bytes: None,
+            dense: false,
         }
     }
 
     /// For pieces that go straight to or from a device, where large requests count.
     pub(crate) fn direct(granule_bytes: u64, blank: bool) -> Self {
         Shape { piece_bytes: 1 << 20, ..Shape::cached(granule_bytes, blank) }
+    }
+
+    /// The same for a target that packs blocks of `block_bytes` bytes: each is packed once, and is all data or a hole.
+    pub(crate) fn of_blocks(self, block_bytes: u64) -> Self {
+        let block = usize::try_from(block_bytes).unwrap_or(usize::MAX).max(1);
+        let piece_bytes = (self.piece_bytes.max(BLOCKS_PIECE_BYTES) / block).max(1) * block;
+        Shape {
+            piece_bytes,
+            granule_bytes: block,
+            zero_run_min_bytes: block,
+            block_bytes: Some(block_bytes),
+            ..self
+        }
+    }
+
+    /// Whether progress counts what needs no reading: on a blank target it costs nothing, but blocks mix it with data.
+    pub(super) fn counts_idle(&self) -> bool {
+        !self.blank || self.block_bytes.is_some() || self.dense
     }
 }
 
@@ -146,8 +171,7 @@ impl Transfer<'_> {
     /// The ranges in order, cut so that no piece of data is larger than [`Shape::piece_bytes`], and no other
     /// so large that it would be long until the next checkpoint.
     fn pieces(&self) -> impl Iterator<Item = Result<Extent>> + Send + '_ {
-        let mut extents =
-            self.ranges.clone().into_iter().flat_map(|range| self.source.extents(range));
+        let mut extents = self.extents();
         let mut rest: Option<Extent> = None;
         std::iter::from_fn(move || {
             let extent = match rest.take() {
@@ -162,6 +186,10 @@ impl Transfer<'_> {
                 _ if self.shape.blank => u64::MAX,
                 _ => QUIET_PIECE_BYTES,
             };
+            let most = match (extent.kind, self.shape.block_bytes) {
+                (ExtentKind::Data, _) | (_, None) => most,
+                (_, Some(block_bytes)) => most.checked_next_multiple_of(block_bytes).unwrap_or(most),
+            };
             // Cut at multiples, so that all pieces but the first and last are aligned.
             let cut = (extent.offset - extent.offset % most).saturating_add(most).min(extent.end());
             let piece = extent.until(cut);
@@ -170,6 +198,25 @@ impl Transfer<'_> {
             }
             Some(Ok(piece))
         })
+    }
+
+    /// The runs of the ranges, in order. With blocks, those that hold any data are data, and the ranges are whole blocks.
+    fn extents(&self) -> Box<dyn Iterator<Item = Result<Extent>> + Send + '_> {
+        let ranges = self.ranges.clone().into_iter();
+        let as_data = |range| Ok(Extent::new(range, ExtentKind::Data));
+        match self.shape.block_bytes {
+            _ if self.shape.dense => Box::new(ranges.map(as_data)),
+            None => Box::new(ranges.flat_map(|range| self.source.extents(range))),
+            Some(block_bytes) => {
+                let size = self.source.size();
+                let whole = move |range: Range<u64>| {
+                    let start = range.start - range.start % block_bytes;
+                    let end = range.end.div_ceil(block_bytes).saturating_mul(block_bytes);
+                    Blocks { source: self.source, range: start..end.min(size), block_bytes }
+                };
+                Box::new(ranges.flat_map(whole))
+            }
+        }
     }
 
     fn copy_piece(
@@ -182,7 +229,7 @@ impl Transfer<'_> {
         match piece.kind {
             ExtentKind::Zero => {
                 self.zero(piece.range())?;
-                if !self.shape.blank {
+                if self.shape.counts_idle() {
                     task.advance(piece.len_bytes);
                 }
                 Ok(Vec::new())
@@ -190,6 +237,8 @@ impl Transfer<'_> {
             ExtentKind::Unspecified => {
                 if !self.shape.blank {
                     self.target.forget(piece.range())?;
+                }
+                if self.shape.counts_idle() {
                     task.advance(piece.len_bytes);
                 }
                 Ok(Vec::new())
@@ -216,7 +265,9 @@ impl Transfer<'_> {
             }
             OnReadError::Zero => rescue::read(self.source, bytes, piece.start, task)?,
         };
-        for (run, is_zero) in runs(bytes, self.shape) {
+        let all = std::iter::once((0..bytes.len(), false)).filter(|_| self.shape.dense);
+        let found = runs(bytes, self.shape).filter(|_| !self.shape.dense);
+        for (run, is_zero) in all.chain(found) {
             let range = piece.start + run.start as u64..piece.start + run.end as u64;
             let run_bytes = range.end - range.start;
             if is_zero {
@@ -246,6 +297,41 @@ impl Transfer<'_> {
         Ok(())
     }
 }
+
+/// The runs of a range of `source`, as whole blocks. The range begins between two blocks, and ends so or with the image.
+struct Blocks<'a> {
+    source: &'a dyn Image,
+    range: Range<u64>,
+    block_bytes: u64,
+}
+
+impl Iterator for Blocks<'_> {
+    type Item = Result<Extent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Range { start, end } = self.range;
+        let run = match self.source.extents(start..end).next()? {
+            Ok(run) => run,
+            Err(error) => {
+                self.range.start = end;
+                return Some(Err(error));
+            }
+        };
+        let whole = run.end() - run.end() % self.block_bytes;
+        let quiet_end = if run.end() == end { end } else { whole };
+        let found = if run.kind != ExtentKind::Data && quiet_end > start {
+            Extent::new(start..quiet_end, run.kind)
+        } else {
+            let up = run.end().div_ceil(self.block_bytes).saturating_mul(self.block_bytes);
+            Extent::new(start..up.min(end), ExtentKind::Data)
+        };
+        self.range.start = found.end();
+        Some(Ok(found))
+    }
+}
+
+/// How much of the blocks of a target is read at once, in bytes, unless one of them is larger.
+const BLOCKS_PIECE_BYTES: usize = 1 << 20;
 
 /// How much is zeroed or discarded in one call.
 const QUIET_PIECE_BYTES: u64 = 64 << 20;
@@ -301,6 +387,7 @@ mod tests {
             bytes.extend(vec![0u8; tail]);
             let shape = Shape {
                 blank: false, shared: false, piece_bytes: 0, granule_bytes: granule, zero_run_min_bytes: min * granule,
+                block_bytes: None, dense: false,
             };
             let mut at = 0;
             let mut last = None;

@@ -9,18 +9,15 @@ use image::ranges::RangeSet;
 use image::{Error, ErrorKind, Image, Phase, Result, Task};
 
 use super::checkpoint::{Checkpoints, Who};
+use super::rescue::Salvage;
 use super::sidecar::{JournalPlace, sidecar};
 use super::target;
 use super::transfer::{Ledger, Shape, Transfer};
 use super::{CopyRequest, TargetKind, sharing};
 use crate::Reflink;
-use crate::location::Format;
 use crate::ops::compare;
-use crate::registry::{self, Facts};
+use crate::registry::{self, Container, Facts};
 use crate::target::Opened;
-
-/// How much of an index is read at once.
-const INDEX_PIECE_BYTES: usize = 1 << 20;
 
 /// What the steps of a copy have in common.
 pub(super) struct Work<'a> {
@@ -30,6 +27,7 @@ pub(super) struct Work<'a> {
     pub(super) idle_bytes: u64,
     pub(super) source: &'a Facts,
     pub(super) image: &'a dyn Image,
+    pub(super) container: Option<&'a Container>,
     pub(super) request: &'a CopyRequest,
     pub(super) journal: &'a JournalPlace,
     pub(super) checkpoints: Checkpoints<'a>,
@@ -37,26 +35,23 @@ pub(super) struct Work<'a> {
 
 impl Work<'_> {
     pub(super) fn copy(&self, target: &Opened, ledger: &Ledger, task: &Task) -> Result<()> {
-        let throttled;
-        let image: &dyn Image = match self.request.limit_bytes_per_s {
-            Some(rate) => {
-                throttled = Throttled::new(self.image, Throttle::new(rate));
-                &throttled
-            }
-            None => self.image,
-        };
-        let todo = ledger.snapshot().0.gaps(0..self.source.size_bytes);
-        let mut shape = target::shape(target, self.source);
-        if self.source.format == Format::Index {
-            // Enough chunks at once to take their digests in parallel lanes.
-            shape.piece_bytes = shape.piece_bytes.max(INDEX_PIECE_BYTES);
+        let (salvage, throttled);
+        let mut image: &dyn Image = self.image;
+        if let Some(container) = self.container {
+            salvage = Salvage { image, container };
+            image = &salvage;
         }
+        if let Some(rate) = self.request.limit_bytes_per_s {
+            throttled = Throttled::new(image, Throttle::new(rate));
+            image = &throttled;
+        }
+        let todo = ledger.snapshot().0.gaps(0..self.source.size_bytes);
+        let mut shape = target::shape(target, self.source, self.request.sparse);
         if self.share(target, &todo, task)? {
             // Holes are shared too, but zeroes within data are not known yet.
             shape = Shape { blank: false, shared: true, ..shape };
         }
-        // On a blank target the runs without data cost nothing and are not counted.
-        let idle_bytes = if shape.blank { 0 } else { self.idle_bytes };
+        let idle_bytes = if shape.counts_idle() { self.idle_bytes } else { 0 };
         task.begin(Phase::Copy, self.total_bytes + idle_bytes);
         let transfer = Transfer {
             source: image,
@@ -66,7 +61,10 @@ impl Work<'_> {
             on_read_error: self.request.on_read_error,
             threads: self.request.threads,
         };
-        let checkpoint = |ledger: &Ledger| self.checkpoint(target, ledger);
+        let checkpoint = |ledger: &Ledger| match self.request.keep {
+            true => self.checkpoint(target, ledger),
+            false => Ok(()),
+        };
         transfer.run(task, ledger, self.request.checkpoint_every, checkpoint)?;
         self.request.steps.reach("copied");
         self.source.refuse_changed("copied")?;
@@ -78,7 +76,7 @@ impl Work<'_> {
     fn share(&self, target: &Opened, todo: &[Range<u64>], task: &Task) -> Result<bool> {
         let rule = self.request.reflink;
         let target = match target.file() {
-            _ if rule == Reflink::Never => return Ok(false),
+            _ if rule == Reflink::Never || !self.request.sparse => return Ok(false),
             Some(target) if self.source.is_plain_file() => target,
             _ if rule == Reflink::Always => return Err(sharing::impossible()),
             _ => return Ok(false),
@@ -119,7 +117,7 @@ impl Work<'_> {
     /// After a failure: keeps what is worth going on with, and says what is left.
     pub(super) fn leave(&self, target: Opened, ledger: &Ledger, error: Error) -> Error {
         let hopeless = [ErrorKind::Changed, ErrorKind::Damaged, ErrorKind::Unsupported];
-        let useful = !hopeless.contains(&error.kind());
+        let useful = self.request.keep && !hopeless.contains(&error.kind());
         let left = target.left_behind("copied");
         let gives_room = target.kind() != TargetKind::Device;
         let noted = useful

@@ -92,6 +92,11 @@ pub fn perform(request: &InfoRequest, task: &Task) -> Result<InfoReport> {
     Ok(InfoReport { facts: source.facts, summary, chunks, map, holders })
 }
 
+/// What is known of it without a look at its runs. Writes nothing.
+pub fn facts(request: &InfoRequest) -> Result<Facts> {
+    Ok(registry::open_to_look(&request.image, &request.stores)?.facts)
+}
+
 fn count_chunks(index: &Index, task: &Task) -> Result<ChunkSummary> {
     let mut seen = HashSet::new();
     let mut summary = ChunkSummary::default();

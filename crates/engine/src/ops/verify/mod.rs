@@ -116,11 +116,15 @@ impl VerifyReport {
 /// mounted, attached or claimed, `TooSmall` for a device, `NotFound` without a store.
 pub fn plan(request: VerifyRequest, task: &Task) -> Result<VerifyPlan> {
     let index = open_index(&request.index, request.lenience)?;
-    // As it is: what it looks like is what the index says, or it is wrong.
-    let raw = Location { format: Some(Format::Raw), path: request.target.path().to_owned() };
-    let source = registry::open_source(&raw)?;
+    // As it is, or in its container: what else it looks like is what the index says, or it is wrong.
+    let target = registry::as_disk(&request.target)?;
+    let source = registry::open_source(&target)?;
+    let layout = match source.facts.format {
+        Format::Spgz => Layout::Spgz { block_bytes: None },
+        _ => Layout::Raw,
+    };
     let claim = match request.repair {
-        true => Some((claim(&request, &index)?, open_chain(&request, &index)?)),
+        true => Some((claim(&request, &index, layout)?, open_chain(&request, &index)?)),
         false => None,
     };
     let (has, needs) = (source.facts.size_bytes, index.size_bytes());
@@ -134,12 +138,12 @@ pub fn plan(request: VerifyRequest, task: &Task) -> Result<VerifyPlan> {
     Ok(VerifyPlan { request, index, source, claim })
 }
 
-fn claim(request: &VerifyRequest, index: &Index) -> Result<Claim> {
+fn claim(request: &VerifyRequest, index: &Index, layout: Layout) -> Result<Claim> {
     Claim::new(Wanted {
         path: request.target.path().to_owned(),
         size_bytes: index.size_bytes(),
         new_mode: 0,
-        layout: Layout::Raw,
+        layout,
         force: true,
         in_place: true,
         apart: &|path, found| refuse_same(&request.index, path, found),

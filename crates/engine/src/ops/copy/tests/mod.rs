@@ -25,6 +25,8 @@ const SMALL: Shape = Shape {
     piece_bytes: 4096,
     granule_bytes: 512,
     zero_run_min_bytes: 512,
+    block_bytes: None,
+    dense: false,
 };
 const BLANK: Shape = Shape { blank: true, ..SMALL };
 const NEVER: Duration = Duration::from_secs(3600);

@@ -59,16 +59,17 @@ impl<I: ImageMut> ImageMut for Recorder<I> {
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
-    (0u32..4, 0u32..6, 1usize..5, any::<bool>()).prop_map(|(granule, piece, min, blank)| {
+    let plain = (0u32..4, 0u32..6, 1usize..5, any::<bool>());
+    let plain = plain.prop_map(|(granule, piece, min, blank)| {
         let granule_bytes = 512 << granule;
-        Shape {
-            blank,
-            shared: false,
-            piece_bytes: granule_bytes << piece,
-            granule_bytes,
-            zero_run_min_bytes: granule_bytes * min,
-        }
-    })
+        let piece_bytes = granule_bytes << piece;
+        let zero_run_min_bytes = granule_bytes * min;
+        Shape { blank, piece_bytes, granule_bytes, zero_run_min_bytes, ..SMALL }
+    });
+    // As for containers: no power of two.
+    let blocks = (prop::sample::select(vec![4095, 12_287, 65_535]), any::<bool>())
+        .prop_map(|(block_bytes, blank)| Shape { blank, ..SMALL }.of_blocks(block_bytes));
+    prop_oneof![plain, blocks]
 }
 
 fn noise(size: u64, seed: u64) -> RawImage<MemoryMedium> {
@@ -104,6 +105,12 @@ proptest! {
         touched.sort_by_key(|(range, _)| range.start);
         for pair in touched.windows(2) {
             prop_assert!(pair[0].0.end <= pair[1].0.start, "{:?} touched twice", pair);
+        }
+        if let Some(block_bytes) = shape.block_bytes {
+            for (range, _) in &touched {
+                let ends = range.end == size || range.end.is_multiple_of(block_bytes);
+                prop_assert!(range.start.is_multiple_of(block_bytes) && ends, "a part of a block: {range:?}");
+            }
         }
         let written: u64 =
             touched.iter().filter(|(_, is_zero)| !is_zero).map(|(range, _)| range.end - range.start).sum();

@@ -1,0 +1,97 @@
+//! Streams that diskrsync wrote, replayed byte for byte.
+
+use digest::{Algorithm, Hasher};
+use image::Image;
+use serde_json::Value;
+use sync::Target;
+
+use super::support::{
+    Cut, HeldTarget, content, image_of_rule, json, replay_source, replay_target, vector,
+};
+
+struct Case {
+    name: String,
+    value: Value,
+    /// What the source sent, and what the target.
+    from_source: Vec<u8>,
+    from_target: Vec<u8>,
+}
+
+fn cases() -> Vec<Case> {
+    let cases = json("cases.json");
+    let cases: Vec<Case> = cases["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|value| {
+            let name = value["name"].as_str().unwrap().to_string();
+            let from_source = vector(&format!("{name}.s2t"));
+            let from_target = vector(&format!("{name}.t2s"));
+            Case { name, value: value.clone(), from_source, from_target }
+        })
+        .collect();
+    assert_eq!(cases.len(), 20);
+    cases
+}
+
+/// Each way for small images; once for a large one, which takes its time.
+fn ways(case: &Case) -> &'static [(Cut, usize)] {
+    let is_large = case.value["source"]["size"].as_u64().unwrap() > 100 << 20;
+    if is_large {
+        &[(Cut::Odd, 3)]
+    } else {
+        &[(Cut::Whole, 3), (Cut::Whole, 1), (Cut::Single, 1), (Cut::Odd, 3)]
+    }
+}
+
+fn sha256(image: &dyn Image) -> String {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    hasher.update(&content(image));
+    hasher.finish().map(|byte| format!("{byte:02x}")).concat()
+}
+
+#[test]
+fn the_images_of_the_rules_are_those_that_were_synced() {
+    for case in cases() {
+        for (rule, digest) in [("source", "source_sha256"), ("target", "target_sha256_before")] {
+            let image = image_of_rule(&case.value[rule]);
+            assert_eq!(sha256(&image), case.value[digest].as_str().unwrap(), "{}", case.name);
+        }
+    }
+}
+
+#[test]
+fn our_source_sends_what_diskrsyncs_source_sent() {
+    for case in cases() {
+        let image = image_of_rule(&case.value["source"]);
+        for &(cut, threads) in ways(&case) {
+            let (result, sent) = replay_source(&image, &case.from_target, cut, threads);
+            let report = result.unwrap_or_else(|error| panic!("{}: {error:?}", case.name));
+            assert!(sent == case.from_source, "{} {cut:?}: another stream", case.name);
+            let common = case.value["common_size"].as_u64().unwrap();
+            assert_eq!(report.compared_bytes, common, "{}", case.name);
+            assert_eq!(report.source_bytes, image.size(), "{}", case.name);
+        }
+    }
+}
+
+#[test]
+fn our_target_sends_what_diskrsyncs_target_sent_and_holds_the_source() {
+    for case in cases() {
+        for &(cut, threads) in ways(&case) {
+            let mut target = HeldTarget::new(image_of_rule(&case.value["target"]));
+            check_target(&case, &mut target, cut, threads);
+            assert!(target.is_finished, "{}", case.name);
+            let after = case.value["target_sha256_after"].as_str().unwrap();
+            assert_eq!(sha256(&target.image), after, "{} {cut:?}", case.name);
+        }
+    }
+}
+
+fn check_target(case: &Case, target: &mut dyn Target, cut: Cut, threads: usize) {
+    let (result, sent) = replay_target(target, &case.from_source, cut, threads);
+    let report = result.unwrap_or_else(|error| panic!("{}: {error:?}", case.name));
+    assert!(sent == case.from_target, "{} {cut:?}: another stream", case.name);
+    let common = case.value["common_size"].as_u64().unwrap();
+    assert_eq!(report.compared_bytes, common, "{}", case.name);
+}
