@@ -1,3 +1,6 @@
 //! The tests of the protocols, one module for each matter.
 
 mod diskrsync;
+
+mod native;
+mod native_support;

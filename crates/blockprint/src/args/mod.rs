@@ -11,6 +11,7 @@ mod info;
 mod make;
 mod store;
 mod stores;
+mod sync;
 mod units;
 mod verify;
 
@@ -30,6 +31,7 @@ pub(crate) use info::InfoArgs;
 pub(crate) use make::MakeArgs;
 pub(crate) use store::{StoreArgs, StoreCommand, StoreCopyArgs, StorePruneArgs};
 pub(crate) use stores::StoresArgs;
+pub(crate) use sync::{FormatArg, ProtocolArg, ServeArg, SyncArgs};
 pub(crate) use verify::VerifyArgs;
 
 /// The whole command line.
@@ -59,6 +61,7 @@ pub(crate) enum Command {
     Info(InfoArgs),
     Copy(CopyArgs),
     Compare(CompareArgs),
+    Sync(SyncArgs),
     Clone(CloneArgs),
     Cat(CatArgs),
     Make(MakeArgs),

@@ -10,6 +10,7 @@ mod index;
 mod info;
 mod make;
 mod store;
+mod sync;
 mod verify;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Info(args) => info::run(args, &face),
         Command::Copy(args) => copy::run(args, &common, &face),
         Command::Compare(args) => compare::run(args, &common, &face),
+        Command::Sync(args) => sync::run(args, &common, &face),
         Command::Clone(args) => clone::run(args, &common, &face),
         Command::Cat(args) => cat::run(args, &common, &face),
         Command::Make(args) => make::run(args, &common, &face),

@@ -5,6 +5,7 @@ mod extract;
 mod index;
 mod make;
 mod store;
+mod sync;
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub(crate) use extract::{extract, extract_plan, verify};
 pub(crate) use index::{chunk, diff, index};
 pub(crate) use make::make;
 pub(crate) use store::{prune, prune_plan, store, store_copy, store_verify, stored};
+pub(crate) use sync::sync;
 
 /// Something said on the way.
 pub(super) fn message(event: &str, sentence: &str) -> Value {

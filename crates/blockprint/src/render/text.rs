@@ -5,6 +5,7 @@ mod extract;
 mod index;
 mod make;
 mod store;
+mod sync;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(crate) use extract::{extract, extract_plan, verify};
 pub(crate) use index::{diff, index};
 pub(crate) use make::make;
 pub(crate) use store::{prune, prune_plan, store, store_copy, store_verify};
+pub(crate) use sync::sync;
 
 /// What a copy would do.
 pub(crate) fn copy_plan(plan: &CopyPlan) -> String {

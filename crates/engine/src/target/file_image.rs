@@ -3,7 +3,7 @@
 use std::num::NonZero;
 
 use formats::raw::RawImage;
-use formats::spgz::{OnDamage, SpgzImage};
+use formats::spgz::{OnDamage, SpgzImage, rounded_block_bytes};
 use image::{Error, ErrorKind, Image, ImageMut, Medium, Result};
 use sys::FileMedium;
 
@@ -60,9 +60,10 @@ impl FileImage {
         let Layout::Spgz { block_bytes } = layout else {
             return Ok(FileImage::Raw(RawImage::create(medium, size_bytes)?));
         };
+        let asked = block_bytes.map(|asked| rounded_block_bytes(asked.get())).transpose()?;
         let mut image = SpgzImage::open(medium, OnDamage::Repair)?;
         let has = image.block_bytes();
-        if let Some(asked) = block_bytes.map(|asked| rounded_block_bytes(asked.get()))
+        if let Some(asked) = asked
             && asked != has
         {
             let name = image.medium().name();
@@ -115,48 +116,5 @@ impl FileImage {
             FileImage::Raw(_) => None,
             FileImage::Spgz(image) => Some(image.block_bytes()),
         }
-    }
-}
-
-/// The size of blocks that a container gets for which `asked` bytes are asked: a byte less than whole pages, and no
-/// fewer than three.
-pub(crate) fn rounded_block_bytes(asked: u64) -> u64 {
-    (asked.saturating_add(1) / 4096).max(3) * 4096 - 1
-}
-
-/// The largest blocks that a container is made with.
-const BLOCK_BYTES_MAX: u64 = 1_048_575;
-
-/// Refuses to make a container with blocks that are too large.
-pub(crate) fn check_block_bytes(asked: u64) -> Result<()> {
-    if rounded_block_bytes(asked) <= BLOCK_BYTES_MAX {
-        return Ok(());
-    }
-    let sentence = format!(
-        "blocks of {asked} bytes are too large for a container (12287 to {BLOCK_BYTES_MAX} are possible)"
-    );
-    Err(Error::new(ErrorKind::Invalid, sentence))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_size_of_blocks_is_rounded_as_the_format_does() {
-        for (asked, size) in [
-            (1, 12_287),
-            (12_288, 12_287),
-            (16_383, 16_383),
-            (16_384, 16_383),
-            (65_536, 65_535),
-            (131_072, 131_071),
-            (1 << 20, 1_048_575),
-        ] {
-            assert_eq!(rounded_block_bytes(asked), size, "{asked}");
-            check_block_bytes(asked).unwrap();
-        }
-        assert_eq!(check_block_bytes(1_052_671).unwrap_err().kind(), ErrorKind::Invalid);
-        assert_eq!(check_block_bytes(u64::MAX).unwrap_err().kind(), ErrorKind::Invalid);
     }
 }

@@ -18,7 +18,7 @@ use sys::{Access, DeviceMedium, Directory, FileMedium};
 use crate::folders::beside;
 use crate::location::Format;
 use crate::registry::{self, Identity, MediumKind};
-pub(crate) use file_image::{FileImage, Layout, check_block_bytes, rounded_block_bytes};
+pub(crate) use file_image::{FileImage, Layout};
 pub(crate) use lock::{create_partial, lock_alone, metadata_of, which_container, which_file};
 pub(crate) use opened::Opened;
 pub(crate) use permissions::NewPermissions;

@@ -36,6 +36,8 @@ struct Table {
 
 struct Entry {
     cell: Arc<Cell>,
+    /// How many work with it.
+    pins: usize,
     /// The time of the clock when it was used last.
     used: u64,
 }
@@ -97,20 +99,23 @@ impl Cache {
         let mut table = lock(&self.table);
         table.clock += 1;
         let used = table.clock;
-        let entry = table.entries.entry(block).or_insert_with(|| Entry { cell: Arc::default(), used });
+        let new = || Entry { cell: Arc::default(), pins: 0, used };
+        let entry = table.entries.entry(block).or_insert_with(new);
         entry.used = used;
+        entry.pins += 1;
         Pinned { cache: self, cell: Arc::clone(&entry.cell), block }
     }
 
     /// If there are more blocks in memory than there should be: the one that was used longest ago, of those with which
     /// nobody works.
     pub(super) fn excess(&self) -> Option<Pinned<'_>> {
-        let table = lock(&self.table);
+        let mut table = lock(&self.table);
         if table.entries.len() <= self.blocks_max {
             return None;
         }
-        let idle = table.entries.iter().filter(|(_, entry)| Arc::strong_count(&entry.cell) == 1);
+        let idle = table.entries.iter_mut().filter(|(_, entry)| entry.pins == 0);
         let (&block, entry) = idle.min_by_key(|(_, entry)| entry.used)?;
+        entry.pins += 1;
         Some(Pinned { cache: self, cell: Arc::clone(&entry.cell), block })
     }
 
@@ -135,8 +140,8 @@ impl Cache {
         table.entries.keys().copied().filter(|block| blocks.contains(block)).min()
     }
 
-    /// Drops the blocks from `block` on, and what was written to them.
-    pub(super) fn cut(&mut self, block: u64) {
+    /// Drops the blocks from `block` on, with what was written to them.
+    pub(super) fn drop_from(&mut self, block: u64) {
         let table = self.table.get_mut().unwrap_or_else(PoisonError::into_inner);
         table.entries.retain(|&number, _| number < block);
     }
@@ -163,9 +168,10 @@ impl Pinned<'_> {
 impl Drop for Pinned<'_> {
     fn drop(&mut self) {
         let mut table = lock(&self.cache.table);
-        // The table's and ours: nobody else can come while the table is locked.
-        let is_last = Arc::strong_count(&self.cell) == 2;
-        if is_last && lock(&self.cell.content).bytes.is_empty() {
+        let Some(entry) = table.entries.get_mut(&self.block) else { return };
+        entry.pins -= 1;
+        // While the table is locked nobody comes, and so nobody holds it.
+        if entry.pins == 0 && lock(&self.cell.content).bytes.is_empty() {
             table.entries.remove(&self.block);
         }
     }

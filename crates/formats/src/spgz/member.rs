@@ -12,9 +12,9 @@ const SAVING_MIN_BYTES: usize = 8195;
 /// Room behind what a member may be long, so that a limit of the library cannot be taken for one of ours.
 const SLACK_BYTES: usize = 16;
 
-/// Length of a gzip header without optional parts; the third byte is the method, the fourth says what follows.
-const GZIP_HEADER_BYTES: usize = 10;
-/// Flags without a meaning. The library refuses them, the other program does not.
+/// Where the flags stand in a gzip header.
+const GZIP_FLAGS_AT: usize = 3;
+/// Those without a meaning. The library refuses them, the other program does not.
 const GZIP_RESERVED: u8 = 0b1110_0000;
 
 const LEVEL: i32 = 6;
@@ -62,7 +62,7 @@ impl Tools {
                 Ok(payload.len())
             }
             PACKED => {
-                if let Some(flags) = payload.get_mut(3) {
+                if let Some(flags) = payload.get_mut(GZIP_FLAGS_AT) {
                     *flags &= !GZIP_RESERVED;
                 }
                 self.inflate.gzip_decompress(payload, block).map_err(|cause| match cause {
@@ -92,7 +92,7 @@ impl Tools {
 
     /// Puts a member of `block` behind the marker and says how long it is, if it saves enough.
     fn pack_member(&mut self, block: &[u8]) -> Option<usize> {
-        let most = block.len().checked_sub(SAVING_MIN_BYTES).filter(|most| *most > GZIP_HEADER_BYTES)?;
+        let most = block.len().checked_sub(SAVING_MIN_BYTES)?;
         let deflate = self.deflate.get_or_insert_with(|| compressor(LEVEL));
         let room = &mut self.slot[1..1 + most + SLACK_BYTES];
         deflate.gzip_compress(block, room).ok().filter(|len| *len <= most)

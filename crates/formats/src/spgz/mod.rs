@@ -1,12 +1,54 @@
 //! spgz: an image in blocks, each in a slot of its own, compressed where that saves space.
+//!
+//! Source: the program and library `spgz` of dop251, v1.2.1, which diskrsync uses; `docs/formats/spgz.md` describes the
+//! format. Both read what is written here, and this reads what they write.
+//!
+//! A slot is one byte longer than a block, a multiple of 4096, and begins with a marker that says whether the block
+//! stands behind it as it is or as a gzip member. What a slot does not need is a hole of the file below; a block of
+//! zeroes is nothing but a hole. There is no index and no digest over the whole; where the image ends follows from the
+//! length of the container and the last block.
 
+mod cache;
+mod check;
+mod header;
+mod layout;
+mod member;
+mod resize;
+mod slots;
+
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use image::{Extent, Image, ImageMut, Medium, Result};
+use image::ranges::RangeSet;
+use image::{Error, ErrorKind, Extent, ExtentKind, Image, ImageMut, Medium, Result};
+
+use cache::{Cache, Held, Source};
+use layout::Piece;
+use member::Flaw;
+use slots::{End, Slots};
+
+pub use header::{looks_like_spgz, rounded_block_bytes};
 
 /// An spgz container as an image.
+///
+/// A block that is written in part stays in memory until the rest of it comes, until there are too many of them, or until
+/// a [`flush`](ImageMut::flush): so it is packed once. The thread that completes a block packs it, and no other waits
+/// for that unless it wants the same block. Memory: 8 MiB of blocks (always two, however large) and, for each thread,
+/// one block twice.
+///
+/// # What a power cut may leave
+///
+/// Of what was written since the last flush that returned, each block is as before, or as it should be, or torn: 512-byte
+/// sectors of either, which its digest finds if its first sector says that it is compressed. Blocks that were not written are as before,
+/// those around them included; if a part of a block was written, that is all of the block. The size is the old or the new one.
+/// What was not flushed when it is dropped may be lost too.
 pub struct SpgzImage<M> {
-    medium: M,
+    slots: Slots<M>,
+    cache: Cache,
+    on_damage: OnDamage,
+    size_bytes: u64,
+    damage: Mutex<Damage>,
 }
 
 /// What is done about a block that is damaged.
@@ -19,71 +61,343 @@ pub enum OnDamage {
     Repair,
 }
 
+#[derive(Default)]
+struct Damage {
+    /// Ranges of the image that were found damaged.
+    found: RangeSet,
+    /// Blocks that were, and that still are so on the medium.
+    waiting: BTreeSet<u64>,
+}
+
 impl<M: Medium> SpgzImage<M> {
     /// Length of a block in bytes, unless another is asked for.
-    pub const BLOCK_BYTES_DEFAULT: u64 = 131_071;
+    pub const BLOCK_BYTES_DEFAULT: u64 = header::BLOCK_BYTES_DEFAULT;
 
-    /// The image in the container `medium`.
+    /// The image in the container `medium`. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Damaged`] if it is no container, its header says what cannot be, or its last block is damaged, so
+    /// that its size is not known (unless that is repaired). [`ErrorKind::Unsupported`] if its blocks are longer than
+    /// 64 MiB.
     pub fn open(medium: M, on_damage: OnDamage) -> Result<Self> {
-        let _ = on_damage;
-        Ok(SpgzImage { medium })
+        let len_bytes = medium.len()?;
+        let layout = header::read(&medium, len_bytes)?;
+        let slots = Slots::new(medium, layout, len_bytes);
+        let end = slots.image_end()?;
+        let mut image = SpgzImage {
+            slots,
+            cache: Cache::new(layout.block_bytes() as usize),
+            on_damage,
+            size_bytes: 0,
+            damage: Mutex::default(),
+        };
+        image.size_bytes = match end {
+            End::At(size_bytes) => size_bytes,
+            End::Damaged(start, flaw) => {
+                let block = start / layout.block_bytes();
+                let range = start..start + layout.block_bytes();
+                if on_damage == OnDamage::Report {
+                    let what = "it is the last one, and so nobody knows how long the image is";
+                    return Err(image.damaged(block, range, flaw).and(what));
+                }
+                image.slots.leave_out(layout.slot(block).start);
+                image.damage().found.insert(range);
+                start
+            }
+        };
+        Ok(image)
     }
 
-    /// An image of `size_bytes`, all zero, in a new container on `medium`, which is emptied. `block_bytes` is rounded as
-    /// the specification says.
+    /// An image of `size_bytes`, all zero, in a new container on `medium`, which is emptied. Blocks get the length that
+    /// [`rounded_block_bytes`] makes of `block_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] if blocks cannot have that length, or no file can hold so large a container;
+    /// [`ErrorKind::Unsupported`] if the medium keeps its length.
     pub fn create(medium: M, block_bytes: u64, size_bytes: u64) -> Result<Self> {
-        let _ = (block_bytes, size_bytes);
-        Ok(SpgzImage { medium })
+        let layout = layout::Layout::new(rounded_block_bytes(block_bytes)? + 1);
+        let Some(len_bytes) = layout.len_bytes(size_bytes) else {
+            return Err(too_large(&medium, size_bytes));
+        };
+        let refused = |error: Error| match error.kind() {
+            ErrorKind::Unsupported => {
+                error.context("an spgz container can only be made in a file, since its length means something")
+            }
+            _ => error,
+        };
+        medium.set_len(0).map_err(refused)?;
+        medium.write_at(&header::bytes(layout), 0)?;
+        medium.set_len(len_bytes)?;
+        Ok(SpgzImage {
+            slots: Slots::new(medium, layout, len_bytes),
+            cache: Cache::new(layout.block_bytes() as usize),
+            on_damage: OnDamage::Report,
+            size_bytes,
+            damage: Mutex::default(),
+        })
     }
 
-    /// The medium below.
+    /// The medium below. What was written since the last flush may not be on it.
     pub fn medium(&self) -> &M {
-        &self.medium
+        self.slots.medium()
     }
 
     /// Length of a block in bytes.
     pub fn block_bytes(&self) -> u64 {
-        todo!()
+        self.slots.layout.block_bytes()
     }
 
-    /// The ranges that were found damaged and read as zeroes since it was opened.
+    /// The ranges of the image that were found damaged and read as zeroes since it was opened. The last may lie behind the
+    /// end: the image was cut there.
     pub fn repaired(&self) -> Vec<Range<u64>> {
-        todo!()
+        self.damage().found.iter().collect()
+    }
+
+    /// What of the image the block `block` has.
+    fn block_range(&self, block: u64) -> Range<u64> {
+        self.slots.layout.block(block, self.size_bytes)
+    }
+
+    fn block_len(&self, block: u64) -> usize {
+        let range = self.block_range(block);
+        (range.end - range.start) as usize
+    }
+
+    /// Fills `bytes` with what the medium has of block `block`.
+    fn load(&self, block: u64, bytes: &mut [u8]) -> Result<()> {
+        let Err(flaw) = self.slots.load(block, bytes)? else { return Ok(()) };
+        let range = self.block_range(block);
+        if self.on_damage == OnDamage::Report {
+            return Err(self.damaged(block, range, flaw));
+        }
+        let mut damage = self.damage();
+        damage.found.insert(range);
+        damage.waiting.insert(block);
+        bytes.fill(0);
+        Ok(())
+    }
+
+    /// Puts `source`, a whole block, on the medium.
+    fn store(&self, block: u64, source: Source<'_>) -> Result<()> {
+        let range = self.block_range(block);
+        let is_last = range.end == self.size_bytes;
+        match source {
+            Source::Bytes(bytes) => self.slots.store(block, bytes, is_last)?,
+            Source::Zeroes => self.slots.store_zeroes(block, range.end - range.start, is_last)?,
+        }
+        self.damage().waiting.remove(&block);
+        Ok(())
+    }
+
+    /// Puts on the medium what is only in memory of block `block`.
+    fn put_out(&self, block: u64, held: &mut Held<'_>) -> Result<()> {
+        if held.is_dirty() {
+            let bytes = held.complete(self.block_len(block), |bytes| self.load(block, bytes))?;
+            self.store(block, Source::Bytes(bytes))?;
+        }
+        held.clear();
+        Ok(())
+    }
+
+    /// Makes room in memory, if there are too many blocks in it.
+    fn make_room(&self) -> Result<()> {
+        while let Some(pinned) = self.cache.excess() {
+            self.put_out(pinned.block, &mut pinned.hold())?;
+        }
+        if self.slots.has_much_stale() { self.sync() } else { Ok(()) }
+    }
+
+    fn write_piece(&self, piece: &Piece, source: Source<'_>) -> Result<()> {
+        let len = self.block_len(piece.block);
+        let pinned = self.cache.pin(piece.block);
+        let mut held = pinned.hold();
+        if piece.inside == (0..len) {
+            held.clear();
+            return self.store(piece.block, source);
+        }
+        held.put(piece.inside.clone(), source);
+        if held.is_complete(len) {
+            self.put_out(piece.block, &mut held)?;
+        } else if held.is_scattered() {
+            held.complete(len, |bytes| self.load(piece.block, bytes))?;
+        }
+        Ok(())
+    }
+
+    fn read_piece(&self, piece: &Piece, target: &mut [u8]) -> Result<()> {
+        let len = self.block_len(piece.block);
+        let pinned = self.cache.pin(piece.block);
+        let mut held = pinned.hold();
+        if let Some(bytes) = held.get(piece.inside.clone()) {
+            target.copy_from_slice(bytes);
+            return Ok(());
+        }
+        if held.is_empty() && piece.inside == (0..len) {
+            // Whoever reads whole blocks has no need of them a second time.
+            return self.load(piece.block, target);
+        }
+        let bytes = held.complete(len, |bytes| self.load(piece.block, bytes))?;
+        target.copy_from_slice(&bytes[piece.inside.clone()]);
+        Ok(())
+    }
+
+    /// How many whole blocks from `block` on, of those before the end of `range`, are known to be holes, in memory and
+    /// on the medium.
+    fn holes_from(&self, block: u64, range: &Range<u64>) -> Result<u64> {
+        let layout = self.slots.layout;
+        let end = if range.end == self.size_bytes {
+            range.end.div_ceil(layout.block_bytes())
+        } else {
+            range.end / layout.block_bytes()
+        };
+        // First memory: what leaves it meanwhile has reached the medium.
+        let end = self.cache.first(&(block..end)).unwrap_or(end);
+        if block >= end {
+            return Ok(0);
+        }
+        Ok(self.slots.holes_from(block)?.min(end - block))
+    }
+
+    /// Makes durable what is on the medium, then gives back the space that this no longer needs.
+    fn sync(&self) -> Result<()> {
+        let stale = self.slots.stale();
+        self.slots.sync()?;
+        for (block, bytes) in stale {
+            let pinned = self.cache.pin(block);
+            let _held = pinned.hold();
+            self.slots.give_back(block, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn damage(&self) -> MutexGuard<'_, Damage> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn damaged(&self, block: u64, range: Range<u64>, flaw: Flaw) -> Error {
+        let name = self.medium().name();
+        let why = match flaw {
+            Flaw::Marker(marker) => format!("its marker is {marker}, and only 0 and 1 have a meaning"),
+            Flaw::Member => "what is compressed in it is cut, or is not what its digest says".to_string(),
+            Flaw::TooLong => "what is compressed in it is longer than a block".to_string(),
+        };
+        let sentence = format!(
+            "block {block} of {name}, bytes {} to {} of the image, is damaged: {why}",
+            range.start, range.end
+        );
+        Error::new(ErrorKind::Damaged, sentence).at(name, Some(range))
     }
 }
 
-/// Whether `head`, the first 4096 bytes of a medium (or all, if it has fewer), is the header of a container.
-pub fn looks_like_spgz(head: &[u8]) -> bool {
-    let _ = head;
-    todo!()
+/// No file can hold a container of `size_bytes`.
+fn too_large(medium: &dyn Medium, size_bytes: u64) -> Error {
+    let name = medium.name();
+    let sentence = format!("{name} cannot hold an image of {size_bytes} bytes: no file is as long");
+    Error::new(ErrorKind::Invalid, sentence).at(name, None)
 }
 
 impl<M: Medium> Image for SpgzImage<M> {
     fn size(&self) -> u64 {
-        todo!()
+        self.size_bytes
     }
-    fn read_at(&self, _: &mut [u8], _: u64) -> Result<()> {
-        todo!()
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        for piece in self.slots.layout.pieces(offset..offset + buf.len() as u64) {
+            self.read_piece(&piece, &mut buf[piece.part.clone()])?;
+        }
+        self.make_room()
     }
-    fn extent_at(&self, _: u64) -> Result<Extent> {
-        todo!()
+
+    /// Zero where whole blocks are holes of the medium.
+    fn extent_at(&self, offset: u64) -> Result<Extent> {
+        let layout = self.slots.layout;
+        let (block, _) = layout.blocks(offset);
+        let until = |blocks: u64| {
+            let end = block.saturating_add(blocks).saturating_mul(layout.block_bytes());
+            offset..end.min(self.size_bytes)
+        };
+        // First memory, as always.
+        let in_memory = self.cache.first_dirty(&(block..u64::MAX));
+        if in_memory == Some(block) {
+            return Ok(Extent::new(until(1), ExtentKind::Data));
+        }
+        match self.slots.holes_from(block)? {
+            0 => Ok(Extent::new(until(self.slots.data_from(block)?), ExtentKind::Data)),
+            holes => {
+                let holes = in_memory.map_or(holes, |next| holes.min(next - block));
+                Ok(Extent::new(until(holes), ExtentKind::Zero))
+            }
+        }
+    }
+
+    /// The largest power of two that a slot has, up to 64 KiB: less is never a hole.
+    fn block_size_bytes(&self) -> u64 {
+        1 << self.slots.layout.slot_bytes().min(64 << 10).ilog2()
     }
 }
 
 impl<M: Medium> ImageMut for SpgzImage<M> {
-    fn write_at(&self, _: &[u8], _: u64) -> Result<()> {
-        todo!()
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        for piece in self.slots.layout.pieces(offset..offset + buf.len() as u64) {
+            self.write_piece(&piece, Source::Bytes(&buf[piece.part.clone()]))?;
+        }
+        self.make_room()
     }
-    fn zero(&self, _: Range<u64>) -> Result<()> {
-        todo!()
+
+    /// Whole blocks become holes, as the medium makes them; of others the rest is packed anew.
+    fn zero(&self, range: Range<u64>) -> Result<()> {
+        let block_bytes = self.block_bytes();
+        let mut at = range.start;
+        while let Some(piece) = self.slots.layout.pieces(at..range.end).next() {
+            let holes = match piece.inside.start {
+                0 => self.holes_from(piece.block, &range)?,
+                _ => 0,
+            };
+            if holes > 0 {
+                at = (piece.block + holes).saturating_mul(block_bytes);
+                continue;
+            }
+            self.write_piece(&piece, Source::Zeroes)?;
+            self.make_room()?;
+            at += piece.part.len() as u64;
+        }
+        Ok(())
     }
-    fn forget(&self, _: Range<u64>) -> Result<()> {
-        todo!()
+
+    /// Whole blocks become holes; of others nothing changes.
+    fn forget(&self, range: Range<u64>) -> Result<()> {
+        let block_bytes = self.block_bytes();
+        let start = range.start.next_multiple_of(block_bytes);
+        let end = match range.end == self.size_bytes {
+            true => range.end,
+            false => range.end - range.end % block_bytes,
+        };
+        if start < end { self.zero(start..end) } else { Ok(()) }
     }
+
     fn flush(&self) -> Result<()> {
-        todo!()
+        for block in self.cache.dirty() {
+            let pinned = self.cache.pin(block);
+            self.put_out(block, &mut pinned.hold())?;
+        }
+        let waiting: Vec<u64> = self.damage().waiting.iter().copied().collect();
+        for block in waiting {
+            let pinned = self.cache.pin(block);
+            let mut held = pinned.hold();
+            if held.is_dirty() {
+                self.put_out(block, &mut held)?;
+            } else if self.damage().waiting.contains(&block) {
+                self.store(block, Source::Zeroes)?;
+            }
+        }
+        self.slots.settle(self.size_bytes.is_multiple_of(self.block_bytes()))?;
+        self.sync()
     }
-    fn resize(&mut self, _: u64) -> Result<()> {
-        todo!()
+
+    /// The size is the old or the new one after a power cut, and the new one once this returned.
+    fn resize(&mut self, size_bytes: u64) -> Result<()> {
+        self.change_size(size_bytes)
     }
 }

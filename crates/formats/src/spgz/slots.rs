@@ -27,6 +27,7 @@ pub(super) struct Slots<M> {
     /// Length of the container in bytes; that of the medium, but for what [`Slots::leave_out`] did.
     len_bytes: AtomicU64,
     is_left_out: AtomicBool,
+    is_written: AtomicBool,
     tools: Mutex<Vec<Tools>>,
     /// By block: bytes of its slot that it no longer needs, once what it holds is durable.
     stale: Mutex<BTreeMap<u64, Range<u64>>>,
@@ -44,6 +45,7 @@ impl<M: Medium> Slots<M> {
             layout,
             len_bytes: AtomicU64::new(len_bytes),
             is_left_out: AtomicBool::new(false),
+            is_written: AtomicBool::new(false),
             tools: Mutex::default(),
             stale: Mutex::default(),
         }
@@ -158,6 +160,7 @@ impl<M: Medium> Slots<M> {
     /// after. What comes first is durable before the other begins, since the length alone would make the image end
     /// elsewhere, without anything being wrong.
     fn within_length(&self, end: Option<u64>, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.is_written.store(true, Ordering::Relaxed);
         let has = self.len_bytes();
         let end = end.unwrap_or(has);
         if end > has {
@@ -191,9 +194,19 @@ impl<M: Medium> Slots<M> {
         self.is_left_out.load(Ordering::Acquire)
     }
 
-    /// Cuts off what was left out.
-    pub(super) fn settle(&self) -> Result<()> {
-        if self.is_left_out() { self.set_len(self.len_bytes()) } else { Ok(()) }
+    /// Cuts off what was left out. If anything was written, and the last block, which `is_whole`, is packed, and the
+    /// container ends with its member, then the container gets the whole slot: the other program would punch a hole
+    /// there, and so make the image shorter.
+    pub(super) fn settle(&self, is_whole: bool) -> Result<()> {
+        let has = self.len_bytes();
+        if self.is_left_out() {
+            return self.set_len(has);
+        }
+        let (slots, rest) = self.layout.slots(has);
+        if is_whole && rest > 1 && self.is_written.load(Ordering::Relaxed) {
+            return self.set_len(self.layout.slot(slots).end);
+        }
+        Ok(())
     }
 
     /// Everything that was stored is durable once this returns.

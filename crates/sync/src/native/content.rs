@@ -70,16 +70,8 @@ impl<'a> Content<'a> {
     ) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
-            if at >= self.end {
-                return each(Piece::Zero(at..range.end));
-            }
-            let run = self.run_at(at)?.until(range.end.min(self.end));
-            let is_zero = match run.kind {
-                ExtentKind::Zero => true,
-                ExtentKind::Unspecified => matches!(self.runs, Runs::MappedForSource(_)),
-                ExtentKind::Data => false,
-            };
-            if is_zero {
+            let run = self.run_at(at)?.until(range.end);
+            if self.is_zero(run.kind) {
                 each(Piece::Zero(run.range()))?;
                 at = run.end();
                 continue;
@@ -98,7 +90,19 @@ impl<'a> Content<'a> {
         Ok(())
     }
 
+    fn is_zero(&self, kind: ExtentKind) -> bool {
+        match kind {
+            ExtentKind::Zero => true,
+            ExtentKind::Unspecified => matches!(self.runs, Runs::MappedForSource(_)),
+            ExtentKind::Data => false,
+        }
+    }
+
+    /// What is at `offset`, and how far.
     fn run_at(&self, offset: u64) -> Result<Extent> {
+        if offset >= self.end {
+            return Ok(Extent::new(offset..u64::MAX, ExtentKind::Zero));
+        }
         let runs = match &self.runs {
             Runs::Mapped(runs) | Runs::MappedForSource(runs) => runs,
             Runs::Unmapped => return Ok(Extent::new(offset..self.end, ExtentKind::Data)),
@@ -117,7 +121,7 @@ impl<'a> Content<'a> {
                 run
             }
         };
-        Ok(Extent::new(offset..run.end(), run.kind))
+        Ok(Extent::new(offset..run.end(), run.kind).until(self.end))
     }
 
     /// The digest of the parts of `range` that are compared.
@@ -141,7 +145,7 @@ impl<'a> Content<'a> {
         Ok(taken.finish(zeroes))
     }
 
-    /// The digests of those of `count` blocks from `first` on that are compared.
+    /// The digests of the compared parts of `blocks`.
     pub(super) fn blocks(
         &self,
         cut: &Cut,
@@ -156,7 +160,7 @@ impl<'a> Content<'a> {
         Ok(digests)
     }
 
-    /// The digests of those pages of `blocks` that are compared.
+    /// The digests of the compared pages of `blocks`.
     pub(super) fn pages(
         &self,
         cut: &Cut,
@@ -165,26 +169,34 @@ impl<'a> Content<'a> {
         buf: &mut [u8],
     ) -> Result<Vec<Short>> {
         let mut digests = Vec::with_capacity(blocks.len() * 16);
-        let mut zero_page = |len| short(&zeroes.of(len));
-        for page_run in blocks.iter().flat_map(|block| cut.parts(block_range(*block))) {
-            self.pieces(page_run, buf, |piece| {
-                match piece {
-                    Piece::Zero(range) => {
-                        let len_bytes = range.end - range.start;
-                        for at in (0..len_bytes).step_by(PAGE_BYTES as usize) {
-                            digests.push(zero_page(PAGE_BYTES.min(len_bytes - at)));
-                        }
-                    }
-                    Piece::Data(_, bytes) => {
-                        for page in bytes.chunks(PAGE_BYTES as usize) {
-                            digests.push(short(&blake3::hash(page)));
-                        }
-                    }
-                }
-                Ok(())
-            })?;
+        for part in blocks.iter().flat_map(|block| cut.parts(block_range(*block))) {
+            let bytes = &mut buf[..(part.end - part.start) as usize];
+            self.fill(bytes, part.start)?;
+            for page in bytes.chunks(PAGE_BYTES as usize) {
+                let digest = match is_zero(page) {
+                    true => zeroes.of(page.len() as u64),
+                    false => blake3::hash(page),
+                };
+                digests.push(short(&digest));
+            }
         }
         Ok(digests)
+    }
+
+    /// What stands at `offset`.
+    fn fill(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let mut at = 0;
+        while at < buf.len() {
+            let (from, end) = (offset + at as u64, offset + buf.len() as u64);
+            let run = self.run_at(from)?.until(end);
+            let upto = at + run.len_bytes as usize;
+            match self.is_zero(run.kind) {
+                true => buf[at..upto].fill(0),
+                false => self.image.read_at(&mut buf[at..upto], from)?,
+            }
+            at = upto;
+        }
+        Ok(())
     }
 }
 

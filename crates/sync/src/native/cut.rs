@@ -189,10 +189,11 @@ fn widened(scope: &RangeSet, granule_bytes: u64, size_bytes: u64) -> Option<Vec<
         let start = range.start / granule_bytes * granule_bytes;
         let end = range.end.checked_next_multiple_of(granule_bytes).unwrap_or(u64::MAX);
         let end = end.min(size_bytes);
+        let is_full = ranges.len() == RANGES_MAX;
         match ranges.last_mut() {
             _ if start >= end => {}
             Some(last) if last.end >= start => last.end = last.end.max(end),
-            _ if ranges.len() == RANGES_MAX => return None,
+            _ if is_full => return None,
             _ => ranges.push(start..end),
         }
     }

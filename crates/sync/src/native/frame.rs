@@ -281,6 +281,11 @@ impl Frame {
         }
     }
 
+    /// Whether frames of that kind say something about an end or the work as a whole.
+    pub(super) fn tells_of_the_whole(kind: u8) -> bool {
+        matches!(kind, kind::OPEN | kind::ERROR | kind::FINISH | kind::DONE)
+    }
+
     fn read(kind: u8, payload: Vec<u8>) -> Result<Self> {
         if kind == kind::DATA {
             return Data::read(payload).map(Frame::Data);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use image::{Error, ErrorKind, Result, Task};
 
 use super::frame::Frame;
+use super::hello::Hello;
 use crate::Hangup;
 
 /// What may wait for the wire in the bulk queue, in bytes.
@@ -131,9 +132,12 @@ impl Link {
         Ok(())
     }
 
-    /// Writes to the wire until the end is closed or has failed. Then `output` is dropped, which the other end sees.
-    pub(super) fn send_all(&self, mut output: Box<dyn Write + Send + '_>) {
-        let sent = self.send_from_queues(&mut *output);
+    /// Says `hello`, and writes to the wire until the end is closed or has failed. Then `output` is dropped, which the other
+    /// end sees.
+    pub(super) fn send_all(&self, hello: &Hello, mut output: Box<dyn Write + Send + '_>) {
+        // First of all, also where there is nothing to say but why this end fails.
+        let sent = output.write_all(&hello.to_bytes());
+        let sent = sent.and_then(|()| self.send_from_queues(&mut *output));
         drop(output);
         let mut queues = self.queues();
         queues.is_sent = true;

@@ -6,6 +6,7 @@ mod cut;
 mod frame;
 mod hello;
 mod link;
+mod overhear;
 mod row;
 mod shape;
 mod source;
@@ -21,6 +22,7 @@ use frame::Frame;
 use hello::Hello;
 pub use book::{Book, NoBook};
 pub use cut::root_of;
+pub use overhear::{Heard, Overhear};
 pub use shape::{BLOCK_BYTES, Digest, PAGE_BYTES, Shape};
 
 /// The first bytes that each end sends.

@@ -8,7 +8,7 @@ use image::layers::{Throttle, Throttled};
 use image::{Image, Phase, Result, Task};
 
 pub use scan::Differences;
-pub(crate) use scan::{Scan, scan};
+pub(crate) use scan::{Pair, Scan, pairs, scan};
 
 use crate::Threads;
 use crate::location::Location;

@@ -48,10 +48,10 @@ const GRANULE_BYTES: u64 = 512;
 const RANGES_MAX: usize = 1 << 16;
 
 /// A range in which both images have one kind of run each.
-struct Pair {
-    range: Range<u64>,
-    a: ExtentKind,
-    b: ExtentKind,
+pub(crate) struct Pair {
+    pub(crate) range: Range<u64>,
+    pub(crate) a: ExtentKind,
+    pub(crate) b: ExtentKind,
 }
 
 /// Compares.
@@ -68,7 +68,7 @@ pub(crate) fn scan(what: &Scan<'_>, task: &Task) -> Result<Differences> {
     });
     // Pieces are taken in order: once no more are taken, all before the one that differs are being finished.
     let enough = AtomicBool::new(false);
-    let supply = pairs(what).take_while(|_| !enough.load(Ordering::Relaxed));
+    let supply = pairs(what.a, what.b, what.ranges.clone(), PIECE_BYTES).take_while(|_| !enough.load(Ordering::Relaxed));
     let work = |pair: Pair, buf: &mut AlignedBuf| {
         let differing = compare_pair(what, &pair, buf)?;
         let len = pair.range.end - pair.range.start;
@@ -112,11 +112,17 @@ fn round_out(range: &Range<u64>, granule: u64) -> Range<u64> {
     range.start - range.start % granule..range.end.next_multiple_of(granule)
 }
 
-/// The ranges cut where either map changes, and at multiples of the piece.
-fn pairs<'a>(what: &'a Scan<'_>) -> impl Iterator<Item = Result<Pair>> + Send + 'a {
-    let mut ranges = what.ranges.clone().into_iter();
+/// `ranges`, which lie within both images, in order; cut where either map changes, and where there is data also at
+/// multiples of `piece_bytes`.
+pub(crate) fn pairs<'a>(
+    a: &'a dyn Image,
+    b: &'a dyn Image,
+    ranges: Vec<Range<u64>>,
+    piece_bytes: u64,
+) -> impl Iterator<Item = Result<Pair>> + Send + 'a {
+    let mut ranges = ranges.into_iter();
     let mut rest = 0..0;
-    let (mut a, mut b) = (Side::new(what.a), Side::new(what.b));
+    let (mut a, mut b) = (Side::new(a), Side::new(b));
     std::iter::from_fn(move || {
         if rest.is_empty() {
             rest = ranges.next()?;
@@ -125,7 +131,7 @@ fn pairs<'a>(what: &'a Scan<'_>) -> impl Iterator<Item = Result<Pair>> + Send + 
             let (here, there) = (a.at(rest.start)?, b.at(rest.start)?);
             let mut end = rest.end.min(here.end()).min(there.end());
             if here.kind == ExtentKind::Data || there.kind == ExtentKind::Data {
-                end = end.min(rest.start - rest.start % PIECE_BYTES + PIECE_BYTES);
+                end = end.min(rest.start - rest.start % piece_bytes + piece_bytes);
             }
             let range = rest.start..end;
             rest.start = end;

@@ -4,6 +4,7 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use formats::spgz::rounded_block_bytes;
 use image::{Error, ErrorKind, Result};
 
 use super::{CopyRequest, NewMode};
@@ -11,9 +12,7 @@ use super::sidecar::JournalPlace;
 use super::transfer::Shape;
 use crate::location::Format;
 use crate::registry::{self, Facts, MediumKind};
-use crate::target::{
-    Claim, Layout, Opened, TargetKind, Wanted, check_block_bytes, refuse_same,
-};
+use crate::target::{Claim, Layout, Opened, TargetKind, Wanted, refuse_same};
 
 /// Short zero runs on a device are cheaper written with the data around them than zeroed by a call of their own.
 const DEVICE_ZERO_RUN_MIN_BYTES: usize = 64 << 10;
@@ -76,7 +75,7 @@ fn layout(request: &CopyRequest, path: &Path) -> Result<Layout> {
         }
     };
     match request.block_bytes {
-        Some(asked) if is_spgz => check_block_bytes(asked.get())?,
+        Some(asked) if is_spgz => rounded_block_bytes(asked.get()).map(drop)?,
         Some(_) => {
             let name = path.display().to_string();
             let sentence = format!(

@@ -94,7 +94,7 @@ impl Shape {
     }
 
     /// Whether progress counts what needs no reading: on a blank target it costs nothing, but blocks mix it with data.
-    pub(super) fn counts_idle(&self) -> bool {
+    pub(crate) fn counts_idle(&self) -> bool {
         !self.blank || self.block_bytes.is_some() || self.dense
     }
 }

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use formats::spgz::rounded_block_bytes;
 use image::{AlignedBuf, Error, Phase, Result, Task};
 use sys::pipe::Input;
 
 use crate::pipeline::for_each_piece;
-use crate::target::{Claim, Layout, Leftover, Opened, Wanted, check_block_bytes};
+use crate::target::{Claim, Layout, Leftover, Opened, Wanted};
 use crate::{Steps, Threads};
 
 /// What is to be made.
@@ -49,6 +50,9 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// How many pieces for each thread are read while as many are packed.
 const PIECES_PER_THREAD: u64 = 4;
 
+/// By how much the container grows at most before there is anything for it, in bytes.
+const AHEAD_MAX_BYTES: u64 = 64 << 30;
+
 /// Claims the place of the container. Writes nothing.
 ///
 /// # Errors
@@ -57,7 +61,7 @@ const PIECES_PER_THREAD: u64 = 4;
 /// `NotFound`, `Denied` for its folder.
 pub fn plan(request: PackRequest) -> Result<PackPlan> {
     if let Some(asked) = request.block_bytes {
-        check_block_bytes(asked.get())?;
+        rounded_block_bytes(asked.get())?;
     }
     let claim = Claim::new(Wanted {
         path: request.target.clone(),
@@ -124,12 +128,17 @@ fn pack(
     let batch_bytes = piece_bytes * PIECES_PER_THREAD * threads.count() as u64;
     let mut now = Vec::new();
     let mut next = Vec::new();
-    let mut size_bytes = 0;
+    let (mut size_bytes, mut has_bytes) = (0, 0);
     fill(input, &mut now, batch_bytes)?;
     while !now.is_empty() {
         let at = size_bytes;
         size_bytes += now.len() as u64;
-        target.resize(size_bytes)?;
+        if has_bytes < size_bytes {
+            // Each change of the size is made durable: few of them are, since what was too much is cut off at the end.
+            let ahead = at.clamp(batch_bytes, AHEAD_MAX_BYTES) / batch_bytes * batch_bytes;
+            has_bytes = at + ahead.max(now.len() as u64);
+            target.resize(has_bytes)?;
+        }
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| fill(input, &mut next, batch_bytes));
             let written = write(target, at, &now, piece_bytes as usize, threads, task);
@@ -142,6 +151,7 @@ fn pack(
         })?;
         std::mem::swap(&mut now, &mut next);
     }
+    target.resize(size_bytes)?;
     Ok(size_bytes)
 }
 

@@ -3,12 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Cursor, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use image::{Error, ErrorKind, Result, Task};
 use sync::{Wire, diskrsync, native};
 
 use super::{KeepDigests, Protocol, ServeRole, SyncRequest, Way};
 use crate::location::Format;
+use crate::registry::is_named_container;
 use crate::remote::{CommandLine, Limit, LineHook, Peer, harmless};
 
 /// An end on another machine, as it was asked for.
@@ -215,7 +217,11 @@ fn diskrsync_words(
         ServeRole::Source => (line.script("--source"), false),
         ServeRole::Target => {
             let line = line.script("--target");
-            let is_raw = request.end.format != Some(Format::Spgz);
+            let is_raw = match request.end.format {
+                Some(format) => format != Format::Spgz,
+                // As a blockprint there would take it.
+                None => !is_named_container(Path::new(far.path)),
+            };
             (if is_raw { line.script(" --no-compress") } else { line }, is_relayed)
         }
     };

@@ -1,7 +1,10 @@
 //! Make one image like another, on this machine or over ssh, moving only what differs.
 
 mod book;
+mod call;
 mod local;
+mod play;
+mod relay;
 mod serve;
 mod since;
 mod target;
@@ -15,12 +18,14 @@ use std::time::Duration;
 
 use image::ranges::RangeSet;
 use image::{Result, Task};
+use sys::holders::Holders;
 
 use crate::location::{Format, Place};
+use crate::registry::Facts;
 use crate::remote::Ssh;
 use crate::stores::Stores;
 use crate::{Steps, Threads};
-pub use serve::{ServeRequest, ServeRole, serve};
+pub use serve::{ServeRequest, ServeRole, Served, serve};
 pub use sync::diskrsync::Shape as DiskrsyncShape;
 
 /// What is to be made like what, and how.
@@ -53,7 +58,8 @@ pub struct SyncRequest {
 /// What concerns one end, wherever it is: a remote one gets the same wishes on its command line.
 #[derive(Clone, Debug)]
 pub struct EndRequest {
-    /// The format of a target that is made; one that is there keeps its own. `None` is raw.
+    /// The format of a target that is made; one that is there keeps its own, and is refused if that is another. `None` is
+    /// raw, unless the name of the target ends in `.spgz`.
     pub format: Option<Format>,
     /// The block size of a container that is made, in bytes.
     pub block_bytes: Option<NonZero<u64>>,
@@ -65,7 +71,8 @@ pub struct EndRequest {
     pub atomic: bool,
     /// Digests of both ends are kept for the next time.
     pub keep_digests: KeepDigests,
-    /// A clone of the source that was synced before: only what differs from it by its place on the disk is read.
+    /// A clone of the source that was synced before: only what differs from it by its place on the disk is read. To the end
+    /// of the target it says that only a part will be compared.
     pub since: Option<PathBuf>,
     /// How many threads.
     pub threads: Threads,
@@ -211,8 +218,26 @@ pub fn plan(request: SyncRequest, task: &Task) -> Result<SyncPlan> {
 /// state under its name, and beside it a partial file that the next run goes on with; of any other, a mixture of old and
 /// new, which the next run makes right.
 pub fn perform(plan: SyncPlan, task: &Task) -> Result<SyncReport> {
-    match plan.ends {
+    let report = match plan.ends {
         Ends::Local(local) => local::perform(local, &plan.request, task),
         Ends::Wired(wired) => wired::perform(wired, &plan.request, task),
+    }?;
+    plan.request.end.steps.reach("done");
+    Ok(report)
+}
+
+/// Says before anything is written what people may not have thought of about a source on this machine.
+fn warn_about_source(source: &Facts, task: &Task) -> Result<()> {
+    let name = source.path.display();
+    if let Some(format) = source.looks_like {
+        task.warn(format!("{name} looks like a {format} file; it is synced as it is"));
     }
+    let holders = Holders::of_path(&source.path)?;
+    if !holders.mounts.is_empty() {
+        task.warn(format!(
+            "{name} is in use ({holders}): unless nothing writes to it, what is synced is of no single moment \
+             (`blockprint clone` freezes a filesystem in an image file for that moment)"
+        ));
+    }
+    Ok(())
 }

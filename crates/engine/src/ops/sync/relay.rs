@@ -8,7 +8,7 @@ use image::{Error, ErrorKind, Phase, Result, Task};
 use sync::Wire;
 use sync::native::{Heard, Overhear, Report};
 
-use super::call::{self, Answered, Far};
+use super::call::{self, Far};
 use super::wired::Done;
 use super::{Protocol, SyncRequest, Way, WireBytes};
 use crate::remote::{Limit, Peer};

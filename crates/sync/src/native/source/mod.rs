@@ -63,7 +63,7 @@ pub(super) fn run(what: &Source<'_>, wire: Wire<'_>, task: &Task) -> Result<Repo
     thread::scope(|scope| {
         scope.spawn(move || {
             let _watch = link.watch();
-            link.send_all(output);
+            link.send_all(&Hello::of(what.compress, what.dry_run), output);
         });
         scope.spawn(move || {
             let _watch = link.watch();
@@ -82,7 +82,6 @@ impl End<'_> {
             let sentence = format!("an image of {} bytes is too large to sync", what.image.size());
             return Err(Error::new(ErrorKind::Unsupported, sentence));
         }
-        self.link.urgent(Hello::of(what.compress, what.dry_run).to_bytes().to_vec());
         let session = self.link.wait_until(|| Ok(self.session.get()))?;
         let Session { agreed, cut, table, target_bytes } = session;
         if !cut.is_scoped() {

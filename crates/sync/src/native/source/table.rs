@@ -30,7 +30,6 @@ pub(super) struct Table {
 }
 
 struct State {
-    count: u64,
     ours: Row,
     /// What the target said of the regions that are not decided yet.
     theirs: Theirs,
@@ -97,7 +96,6 @@ impl Table {
     pub(super) fn new(cut: &Cut) -> Self {
         Table {
             state: Mutex::new(State {
-                count: cut.count(),
                 ours: Row::default(),
                 theirs: Theirs::default(),
                 decided: 0,

@@ -40,13 +40,14 @@ impl<'a> Writer<'a> {
                 for part in &data.parts {
                     self.forget(part)?;
                 }
+                let image = self.image;
                 let mut rest = match data.encoding {
                     Encoding::Plain => data.bytes(),
                     Encoding::Zstd => self.unpack(data)?,
                 };
                 for part in &data.parts {
                     let (bytes, behind) = rest.split_at((part.end - part.start) as usize);
-                    self.image.write_at(bytes, part.start)?;
+                    image.write_at(bytes, part.start)?;
                     rest = behind;
                 }
                 Ok(())

@@ -71,7 +71,7 @@ pub(super) fn run(
     thread::scope(|scope| {
         scope.spawn(move || {
             let _watch = link.watch();
-            link.send_all(output);
+            link.send_all(&Hello::of(how.compress, how.dry_run), output);
         });
         scope.spawn(move || {
             let _watch = link.watch();
@@ -86,7 +86,6 @@ impl End<'_> {
     /// The main thread: watches over the others, keeps the book, and finishes.
     fn work(&self, target: &mut dyn Target) -> Result<Report> {
         let (how, link) = (self.how, self.link);
-        link.urgent(Hello::of(how.compress, how.dry_run).to_bytes().to_vec());
         let session = link.wait_until(|| Ok(self.session.get()))?;
         let Session { agreed, cut, desk, finish } = session;
         let size_bytes = cut.shape().size_bytes;

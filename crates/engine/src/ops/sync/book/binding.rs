@@ -62,8 +62,19 @@ impl Mark {
     ///
     /// Waits until whatever is written later gets a later time.
     pub(super) fn of(path: &Path) -> Option<Self> {
+        Mark::look(path, true)
+    }
+
+    /// The same without a flush, where that can be: of a device, what is not written yet would count later.
+    pub(super) fn of_cached(path: &Path) -> Option<Self> {
+        Mark::look(path, false)
+    }
+
+    fn look(path: &Path, flush: bool) -> Option<Self> {
         let file = File::open(path).ok()?;
-        file.sync_all().ok()?;
+        if flush || !file.metadata().ok()?.is_file() {
+            file.sync_all().ok()?;
+        }
         let mark = Mark::of_open(&file)?;
         if let Mark::File { changed_ns, .. } = &mark
             && let Ok(age_ns) = u128::try_from(now_ns() - changed_ns)
@@ -124,7 +135,7 @@ impl Binding {
             Binding::Still { boot: Some(boot), .. } if sys::boot_id() != Some(*boot) => {
                 Some("the system was started anew since")
             }
-            Binding::Still { mark, .. } => match Mark::of(path) {
+            Binding::Still { mark, boot } => match Mark::look(path, boot.is_none()) {
                 Some(now) if now == *mark => None,
                 Some(_) => Some(WRITTEN),
                 None => Some(UNKNOWN),

@@ -60,7 +60,7 @@ impl BookPlace {
 
     /// In a folder for the digests of many, under a name that tells one path from any other.
     fn within(folder: &Path, medium: &Path) -> Self {
-        let whole = fs::canonicalize(medium).unwrap_or_else(|_| medium.to_owned());
+        let whole = whole_path(medium);
         let digest = blake3::hash(whole.as_os_str().as_bytes());
         let mark: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let name = match whole.starts_with("/dev") {
@@ -126,6 +126,17 @@ impl BookPlace {
     fn temporary(&self) -> OsString {
         beside(self.name(), ".new")
     }
+}
+
+/// Links followed, as far as there is something already.
+fn whole_path(medium: &Path) -> PathBuf {
+    let in_whole_folder = || {
+        let parent = medium.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let folder = fs::canonicalize(parent.unwrap_or(Path::new("."))).ok()?;
+        Some(folder.join(medium.file_name()?))
+    };
+    let whole = fs::canonicalize(medium).ok().or_else(in_whole_folder);
+    whole.unwrap_or_else(|| medium.to_owned())
 }
 
 fn may_write_beside(medium: &Path) -> bool {

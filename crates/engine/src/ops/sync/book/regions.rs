@@ -110,15 +110,18 @@ impl Regions {
         }
     }
 
+    /// What may be kept of an image that nobody writes any more: what is durable.
+    pub(super) fn durable(&self) -> Vec<Option<Digest>> {
+        let all = self.digests.iter().zip(&self.flags);
+        all.map(|(digest, flags)| digest.filter(|_| flags.durable)).collect()
+    }
+
     /// What may be kept of an image that is being written: what is durable, and will not be written soon.
-    pub(super) fn keepable(&self) -> Vec<Option<Digest>> {
+    pub(super) fn left_alone(&self) -> Vec<Option<Digest>> {
         let ahead = self.front.max(self.settled).saturating_add(AHEAD_REGIONS);
-        let all = (0..).zip(self.digests.iter().zip(&self.flags));
-        all.map(|(region, (digest, flags))| {
-            let is_left_alone = region < self.settled || region >= ahead;
-            digest.filter(|_| flags.durable && is_left_alone)
-        })
-        .collect()
+        let is_left_alone = |region: u64| region < self.settled || region >= ahead;
+        let durable = (0..).zip(self.durable());
+        durable.map(|(region, digest)| digest.filter(|_| is_left_alone(region))).collect()
     }
 
     /// That is what the file says now.
@@ -126,6 +129,11 @@ impl Regions {
         for (flags, digest) in self.flags.iter_mut().zip(digests) {
             flags.kept = digest.is_some();
         }
+    }
+
+    /// Whether the file says all that is known, and nothing else.
+    pub(super) fn is_as_kept(&self) -> bool {
+        self.digests.iter().zip(&self.flags).all(|(digest, flags)| digest.is_some() == flags.kept)
     }
 
     /// All that is known.
@@ -154,7 +162,7 @@ mod tests {
     }
 
     fn kept(regions: &Regions) -> Vec<u64> {
-        let all = (0..).zip(regions.keepable());
+        let all = (0..).zip(regions.left_alone());
         all.filter_map(|(region, digest)| digest.map(|_| region)).collect()
     }
 
@@ -177,7 +185,7 @@ mod tests {
         let mut regions = regions();
         (0..8).for_each(|region| regions.learn(region, digest(region)));
         regions.settle(REGIONS);
-        assert_eq!(kept(&regions), []);
+        assert!(kept(&regions).is_empty());
         regions.begin_flush();
         regions.forget(3);
         regions.forget(4);
@@ -201,7 +209,7 @@ mod tests {
         assert!(kept(&regions).into_iter().eq(expected(10)));
         assert!(!regions.forget(100), "nothing was kept yet");
         assert!(kept(&regions).into_iter().eq(expected(101)));
-        let keepable = regions.keepable();
+        let keepable = regions.left_alone();
         regions.kept(&keepable);
         assert!(!regions.forget(101) && regions.forget(101 + AHEAD_REGIONS));
     }

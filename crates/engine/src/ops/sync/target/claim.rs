@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use formats::probe;
+use formats::spgz::rounded_block_bytes;
 use image::layers::Checked;
-use image::{Error, ErrorKind, Image, Replace, Result, Task};
+use image::{Error, ErrorKind, Replace, Result, Task};
 use sys::{Access, DeviceMedium, FileMedium};
 
 use super::held::Held;
@@ -16,8 +17,7 @@ use crate::location::{Format, Location};
 use crate::ops::sync::EndRequest;
 use crate::registry::{self, Facts, MediumKind};
 use crate::target::{
-    Claim, Hold, Layout, TargetKind, Wanted, check_block_bytes, lock_alone, refuse_same,
-    rounded_block_bytes,
+    Claim, Hold, Layout, TargetKind, Wanted, lock_alone, refuse_same,
 };
 
 /// What is to become a target.
@@ -254,7 +254,7 @@ impl Claiming<'_> {
     /// A block size is for containers.
     fn check_wished_blocks(&self, path: &Path, format: Format) -> Result<()> {
         match self.end.block_bytes {
-            Some(asked) if format == Format::Spgz => check_block_bytes(asked.get()),
+            Some(asked) if format == Format::Spgz => rounded_block_bytes(asked.get()).map(drop),
             Some(_) if !self.end.content_decides => {
                 let name = path.display().to_string();
                 let sentence = format!(
@@ -290,7 +290,7 @@ impl Claiming<'_> {
             Err(error) if error.kind() == ErrorKind::Damaged => return Ok(None),
             held => held?,
         };
-        let asked = self.end.block_bytes.map(|asked| rounded_block_bytes(asked.get()));
+        let asked = self.end.block_bytes.map(|asked| rounded_block_bytes(asked.get())).transpose()?;
         Ok(Some(held).filter(|held| asked.is_none() || held.block_bytes() == asked))
     }
 
@@ -342,7 +342,7 @@ impl SyncTarget {
             return;
         }
         if let (Some(asked), Some(has)) = (self.block_bytes, self.held.get_ref().block_bytes())
-            && rounded_block_bytes(asked.get()) != has
+            && !rounded_block_bytes(asked.get()).is_ok_and(|asked| asked == has)
         {
             let name = self.path.display();
             task.note(format!("{name} keeps its blocks of {has} bytes"));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use image::layers::Checked;
 use image::ranges::RangeSet;
-use image::{Folder, Image, ImageMut, Medium, Phase, Replace, Result, Task};
+use image::{Folder, Image, ImageMut, Phase, Replace, Result, Task};
 use sys::{Directory, FileMedium};
 
 use crate::location::Format;
@@ -98,9 +98,11 @@ impl SyncTarget {
         self.held.get_ref().block_bytes()
     }
 
-    /// Whether what is compared and written is a partial file, of which nobody else knows.
+    /// Whether what is compared and written is a partial file, of which nobody else knows: from the beginning on, if an
+    /// interrupted sync left it, else since [`begin`](sync::Target::begin).
     pub(super) fn is_ours_alone(&self) -> bool {
-        matches!(self.home, Home::File { .. }) && matches!(self.base, Base::Itself)
+        let is_open = self.has_begun || matches!(self.base, Base::Itself);
+        matches!(self.home, Home::File { .. }) && is_open
     }
 
     /// Which medium holds what is compared with the source; `None` if nothing does yet. A file is named by its number and
@@ -141,7 +143,8 @@ impl SyncTarget {
         })
     }
 
-    fn partial_path(&self) -> Option<PathBuf> {
+    /// Where the image lies until it is complete, if not where it will be.
+    pub(super) fn partial_path(&self) -> Option<PathBuf> {
         match &self.home {
             Home::File { partial, .. } => Some(self.path.with_file_name(partial)),
             _ => None,
@@ -240,11 +243,15 @@ impl sync::Target for SyncTarget {
         let partial_path = self.partial_path();
         match (&self.home, self.held.get_ref().medium(), partial_path) {
             (Home::File { directory, name, partial, replace }, Some(medium), Some(shown)) => {
+                // Whatever fails from here on, the image is complete.
+                self.is_done = true;
                 self.permissions
                     .apply(medium, &shown)
                     .and_then(|()| {
-                        let medium: &dyn Medium = medium;
                         publish(directory, medium, partial, name, *replace, &self.steps)
+                    })
+                    .map_err(|error| {
+                        error.and(format!("the complete image is kept in {}", shown.display()))
                     })?;
             }
             _ => self.steps.reach("flushed"),
