@@ -3,10 +3,12 @@
 
 mod chunk;
 mod chunker;
+mod diskrsync;
 mod index;
 
 pub use chunk::chunk;
 pub use chunker::chunker;
+pub use diskrsync::{diskrsync_source, diskrsync_target};
 pub use index::index;
 
 use image::{Error, ErrorKind};

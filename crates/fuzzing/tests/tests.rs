@@ -120,3 +120,43 @@ fn no_bytes_are_too_hostile_for_the_chunker() {
     }
     torment(&seeds, 4, fuzzing::chunker);
 }
+
+/// What a peer sends whose image has `size` bytes.
+fn greeting(image: u8, size: u64) -> Vec<u8> {
+    [&[image][..], b"BSNC0002", &size.to_le_bytes()].concat()
+}
+
+#[test]
+fn no_bytes_are_too_hostile_for_diskrsyncs_source() {
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    for image in 0..16 {
+        seeds.push([&greeting(image, 300_007)[..], &[image; 64 * 7]].concat());
+        // Digests that are right or wrong, as the choices of a peer say.
+        for choices in [[1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0], [3; 7]] {
+            seeds.push([&[image + 128, 200][..], &choices, &[1; 9]].concat());
+            seeds.push([&[image + 128, 131][..], &choices, &[1, 0]].concat());
+        }
+    }
+    torment(&seeds, 5, fuzzing::diskrsync_source);
+}
+
+#[test]
+fn no_bytes_are_too_hostile_for_diskrsyncs_target() {
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    for image in 0..16 {
+        for size in [0, 1000, 300_007, 700_000] {
+            let start = greeting(image, size);
+            for replies in [&[2][..], &[0], &[3, 0, 0], &[3, 2, 3, 0, 2], &[3, 3, 3, 0, 2, 2]] {
+                let hole = |len: u64| [&[0][..], &len.to_le_bytes()].concat();
+                seeds.push([&start, replies].concat());
+                seeds.push([&start[..], replies, &hole(size)].concat());
+                seeds.push([&start[..], replies, &hole(131_072), &[1, 5, 6]].concat());
+                seeds.push([&start[..], replies, &[9; 999]].concat());
+            }
+        }
+    }
+    // Whole data, which is a little more than there may be.
+    seeds.push([&greeting(2, 1500)[..], &[2, 1], &[7; 500]].concat());
+    seeds.push([&greeting(2, 1000)[..], &[3], &[7; 1000]].concat());
+    torment(&seeds, 6, fuzzing::diskrsync_target);
+}

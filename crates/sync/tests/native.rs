@@ -156,13 +156,24 @@ fn a_book_that_is_wrong_is_found_out() {
     let book = WatchedBook::default();
     let ends = Ends { target_book: &book, ..Ends::default() };
     ends.sync(&memory(&old), &mut MemoryTarget::of(&[]));
+    // What is told to be different is looked at again.
     book.mislead(1);
     let mut target = MemoryTarget::of(&old);
-    // What is wrong in the book is compared again, and found alike: then nothing proves the region.
-    let (source, there) = ends.run(&memory(&new), &mut target);
+    ends.sync(&memory(&new), &mut target);
+    assert!(target.bytes() == new);
+    book.is_true_for(&new);
+
+    // What is told to be alike is not; the proof does not read it either. That is what a book is believed for.
+    let source_book = WatchedBook::default();
+    let ends = Ends { source_book: &source_book, ..Ends::default() };
+    ends.sync(&memory(&new), &mut MemoryTarget::of(&[]));
+    source_book.mislead(1);
+    let (source, there) = ends.run(&memory(&new), &mut MemoryTarget::of(&old));
     assert_eq!(source.unwrap_err().kind(), ErrorKind::Changed);
     assert_eq!(there.unwrap_err().kind(), ErrorKind::Changed);
-    assert!(!target.is_finished);
+    // The next time, nothing of it is believed.
+    assert_eq!(source_book.known(), 0);
+    ends.sync(&memory(&new), &mut MemoryTarget::of(&old));
 }
 
 #[test]

@@ -3,4 +3,5 @@
 mod diskrsync;
 
 mod native;
+mod native_peers;
 mod native_support;

@@ -25,7 +25,9 @@ impl<M: Medium> SpgzImage<M> {
             task.checkpoint()?;
             let holes = self.slots.holes_from(block)?.min(blocks - block);
             if holes > 0 {
-                task.advance(self.block_range(block + holes - 1).end - self.block_range(block).start);
+                task.advance(
+                    self.block_range(block + holes - 1).end - self.block_range(block).start,
+                );
                 block += holes;
                 continue;
             }

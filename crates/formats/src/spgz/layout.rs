@@ -67,7 +67,8 @@ impl Layout {
     pub(super) fn len_bytes(self, size_bytes: u64) -> Option<u64> {
         let (whole, rest) = self.blocks(size_bytes);
         let marker = u64::from(rest > 0);
-        let len_bytes = whole.checked_mul(self.slot_bytes)?.checked_add(HEADER_BYTES + marker + rest)?;
+        let len_bytes =
+            whole.checked_mul(self.slot_bytes)?.checked_add(HEADER_BYTES + marker + rest)?;
         (len_bytes <= i64::MAX as u64).then_some(len_bytes)
     }
 

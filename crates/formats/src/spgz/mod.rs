@@ -122,9 +122,9 @@ impl<M: Medium> SpgzImage<M> {
             return Err(too_large(&medium, size_bytes));
         };
         let refused = |error: Error| match error.kind() {
-            ErrorKind::Unsupported => {
-                error.context("an spgz container can only be made in a file, since its length means something")
-            }
+            ErrorKind::Unsupported => error.context(
+                "an spgz container can only be made in a file, since its length means something",
+            ),
             _ => error,
         };
         medium.set_len(0).map_err(refused)?;
@@ -279,8 +279,12 @@ impl<M: Medium> SpgzImage<M> {
     fn damaged(&self, block: u64, range: Range<u64>, flaw: Flaw) -> Error {
         let name = self.medium().name();
         let why = match flaw {
-            Flaw::Marker(marker) => format!("its marker is {marker}, and only 0 and 1 have a meaning"),
-            Flaw::Member => "what is compressed in it is cut, or is not what its digest says".to_string(),
+            Flaw::Marker(marker) => {
+                format!("its marker is {marker}, and only 0 and 1 have a meaning")
+            }
+            Flaw::Member => {
+                "what is compressed in it is cut, or is not what its digest says".to_string()
+            }
             Flaw::TooLong => "what is compressed in it is longer than a block".to_string(),
         };
         let sentence = format!(

@@ -21,10 +21,7 @@ pub(crate) fn block_bytes(container: &[u8]) -> usize {
 pub(crate) fn slots(container: &[u8]) -> Vec<Slot> {
     let slot = block_bytes(container) + 1;
     let behind = container.get(4096..).unwrap_or_default();
-    behind
-        .chunks(slot)
-        .map(|slot| Slot { marker: slot[0], payload: slot[1..].to_vec() })
-        .collect()
+    behind.chunks(slot).map(|slot| Slot { marker: slot[0], payload: slot[1..].to_vec() }).collect()
 }
 
 /// The image in `container`, unpacked by another library.
@@ -35,7 +32,7 @@ pub(crate) fn image(container: &[u8]) -> Vec<u8> {
     for (number, slot) in slots(container).into_iter().enumerate() {
         let mut bytes = match slot.marker {
             0 => slot.payload,
-            1 => member(&slot.payload).0,
+            1 => unpacked(&slot.payload, block_bytes).unwrap(),
             marker => panic!("marker {marker}"),
         };
         if number < complete {
@@ -46,23 +43,26 @@ pub(crate) fn image(container: &[u8]) -> Vec<u8> {
     image
 }
 
-/// What the member at the beginning of `payload` unpacks to, and how long it is.
-pub(crate) fn member(payload: &[u8]) -> (Vec<u8>, usize) {
-    assert_eq!(payload[..4], [0x1f, 0x8b, 8, 0]);
-    let mut inflate = libdeflater::Decompressor::new();
-    let mut bytes = vec![0; 2 << 20];
-    let len = inflate.gzip_decompress(payload, &mut bytes).unwrap();
+/// What the member at the beginning of `payload` unpacks to.
+fn unpacked(payload: &[u8], block_bytes: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; block_bytes];
+    let len = libdeflater::Decompressor::new().gzip_decompress(payload, &mut bytes).ok()?;
     bytes.truncate(len);
-    // Cut by a byte, it is none: so its length is found by halves.
-    let is_enough = |len: usize| {
-        libdeflater::Decompressor::new().gzip_decompress(&payload[..len], &mut vec![0; 2 << 20]).is_ok()
-    };
+    Some(bytes)
+}
+
+/// How long the member at the beginning of `payload` is: cut by a byte, it is none.
+pub(crate) fn member_len(payload: &[u8], block_bytes: usize) -> usize {
+    assert_eq!(payload[..4], [0x1f, 0x8b, 8, 0]);
     let (mut too_short, mut enough) = (0, payload.len());
     while too_short + 1 < enough {
         let middle = usize::midpoint(too_short, enough);
-        if is_enough(middle) { enough = middle } else { too_short = middle }
+        match unpacked(&payload[..middle], block_bytes) {
+            Some(_) => enough = middle,
+            None => too_short = middle,
+        }
     }
-    (bytes, enough)
+    enough
 }
 
 /// Checks that a container which we wrote is as it should be: chapter and verse of the description.
@@ -78,14 +78,15 @@ pub(crate) fn check_ours(container: &[u8], size_bytes: usize) {
         let last = &slots[whole];
         let used = match last.marker {
             0 => rest,
-            _ => member(&last.payload).1,
+            _ => member_len(&last.payload, block_bytes),
         };
         assert_eq!(container.len(), border + 1 + used, "the container ends with the last block");
     }
     for (number, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.marker == 1) {
-        let (bytes, len) = member(&slot.payload);
-        assert!(bytes.iter().any(|&byte| byte != 0) || number != whole, "zeroes are holes");
-        assert!(len <= bytes.len() - 8195, "block {number} saves less than two pages");
+        let bytes = unpacked(&slot.payload, block_bytes).unwrap();
+        // Behind the member stands nothing by now, so that its length is where the zeroes begin.
+        let len = slot.payload.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+        assert!(len.saturating_sub(4096) <= bytes.len() - 8195, "block {number} saves too little");
     }
 }
 

@@ -104,7 +104,7 @@ impl Shape {
     /// What comes when all below `node` is done; nothing behind the last.
     pub fn next(&self, mut node: Node) -> Option<Node> {
         while node.level > 0 {
-            if (node.index + 1) % self.order != 0 {
+            if !(node.index + 1).is_multiple_of(self.order) {
                 return Some(Node { index: node.index + 1, ..node });
             }
             node = self.parent(node)?;

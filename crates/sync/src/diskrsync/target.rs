@@ -141,9 +141,8 @@ impl Answers<'_, '_> {
                     self.shape.next(node)
                 }
                 (reply::DIFFERENT, true) => {
-                    let name = |got| {
-                        format!("after {got} bytes of the data of {}", self.shape.name(node))
-                    };
+                    let name =
+                        |got| format!("after {got} bytes of the data of {}", self.shape.name(node));
                     self.patch.take(self.incoming, range, self.task, name)?;
                     self.report.data_bytes += len;
                     self.shape.next(node)
@@ -221,7 +220,8 @@ impl Tail<'_, '_> {
 
     fn block(&mut self, len: u64) -> Result<u64> {
         let range = self.at..self.at + len;
-        let place = |got| format!("after {got} bytes of the block at {}..{}", range.start, range.end);
+        let place =
+            |got| format!("after {got} bytes of the block at {}..{}", range.start, range.end);
         self.patch.take(self.incoming, range.clone(), self.task, place)?;
         self.report.data_bytes += len;
         Ok(len)

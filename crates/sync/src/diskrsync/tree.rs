@@ -47,21 +47,33 @@ impl<const N: usize> Tree<N> {
         threads: usize,
         task: &Task,
     ) -> Result<Tree<N>> {
-        const { assert!(N <= DIGEST_BYTES) };
         task.begin(Phase::Hash, shape.size_bytes);
         let threads = (threads.max(1) as u64).min(shape.leaves());
+        let longest = shape.leaf_bytes() + 1;
+        let is_long = longest > LEAF_BYTES_MAX || longest * LEAVES_HELD * threads > LEAVES_BYTES;
+        Self::grow(image, shape, threads, is_long.then_some(PIECE_BYTES), task)
+    }
+
+    /// The same, with leaves read as a whole, or in pieces of that length.
+    fn grow(
+        image: &dyn Image,
+        shape: Shape,
+        threads: u64,
+        piece_bytes: Option<usize>,
+        task: &Task,
+    ) -> Result<Tree<N>> {
+        const { assert!(N <= DIGEST_BYTES) };
         let zeroes = Zeroes::of(&shape);
         let queue = Mutex::new(Queue { shape, next: 0, holes: Holes::of(image) });
         let fold = Mutex::new(Fold::new(shape));
         let is_over = AtomicBool::new(false);
-        let longest = shape.leaf_bytes() + 1;
         let worker = Worker {
             image,
             queue: &queue,
             fold: &fold,
             zeroes: &zeroes,
             is_over: &is_over,
-            in_pieces: longest > LEAF_BYTES_MAX || longest * LEAVES_HELD * threads > LEAVES_BYTES,
+            piece_bytes,
             task,
         };
         thread::scope(|scope| {
@@ -98,8 +110,8 @@ struct Worker<'a, const N: usize> {
     zeroes: &'a Zeroes,
     /// Somebody has failed.
     is_over: &'a AtomicBool,
-    /// Leaves are too long to be held in memory.
-    in_pieces: bool,
+    /// Leaves are too long to be held in memory: so much of one is.
+    piece_bytes: Option<usize>,
     task: &'a Task,
 }
 
@@ -118,7 +130,10 @@ impl Message for Leaf {
 impl<const N: usize> Worker<'_, N> {
     /// Takes digests until there are no more leaves, or somebody has failed.
     fn run(&self) -> Result<()> {
-        let done = if self.in_pieces { self.run_in_pieces() } else { self.run_in_lanes() };
+        let done = match self.piece_bytes {
+            Some(piece_bytes) => self.run_in_pieces(piece_bytes),
+            None => self.run_in_lanes(),
+        };
         if done.is_err() {
             self.is_over.store(true, Ordering::Relaxed);
         }
@@ -148,15 +163,15 @@ impl<const N: usize> Worker<'_, N> {
         Ok(())
     }
 
-    fn run_in_pieces(&self) -> Result<()> {
-        let mut piece = vec![0; PIECE_BYTES];
+    fn run_in_pieces(&self, piece_bytes: usize) -> Result<()> {
+        let mut piece = vec![0; piece_bytes];
         while let Some((node, range)) = self.next()? {
             let mut hasher = Hasher::new();
             let mut zero_bytes = 0;
             let mut at = range.start;
             while at < range.end {
                 self.task.checkpoint()?;
-                let len = (range.end - at).min(PIECE_BYTES as u64);
+                let len = (range.end - at).min(piece_bytes as u64);
                 let piece = &mut piece[..len as usize];
                 self.image.read_at(piece, at)?;
                 at += len;
@@ -169,8 +184,7 @@ impl<const N: usize> Worker<'_, N> {
                 hasher.update(piece);
             }
             let len = range.end - range.start;
-            let digest =
-                if zero_bytes == len { self.zeroes.digest(len) } else { hasher.finish() };
+            let digest = if zero_bytes == len { self.zeroes.digest(len) } else { hasher.finish() };
             self.learn(node, len, &digest);
         }
         Ok(())
@@ -303,5 +317,74 @@ fn update_with_zeroes(hasher: &mut Hasher<DIGEST_BYTES>, mut len_bytes: u64) {
         let len = len_bytes.min(ZEROES.len() as u64);
         hasher.update(&ZEROES[..len as usize]);
         len_bytes -= len;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{Extent, ExtentKind};
+
+    use super::*;
+
+    /// Bytes of which nothing is known without reading.
+    struct Bytes(Vec<u8>);
+
+    impl Image for Bytes {
+        fn size(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+            buf.copy_from_slice(&self.0[offset as usize..][..buf.len()]);
+            Ok(())
+        }
+
+        fn extent_at(&self, offset: u64) -> Result<Extent> {
+            Ok(Extent::new(offset..self.size(), ExtentKind::Data))
+        }
+    }
+
+    /// One node after the other, each from its children.
+    fn plain(bytes: &[u8], shape: &Shape, node: Node) -> Digest {
+        if shape.is_leaf(node) {
+            let Range { start, end } = shape.range(node);
+            return blake2b::hash(&bytes[start as usize..end as usize]);
+        }
+        let first = shape.child(node);
+        let children: Vec<_> = (0..shape.order)
+            .map(|child| plain(bytes, shape, Node { index: first.index + child, ..first }))
+            .collect();
+        blake2b::hash(&children.concat())
+    }
+
+    #[test]
+    fn digests_are_the_same_in_lanes_and_in_pieces_and_on_any_number_of_threads() {
+        let mut bytes: Vec<u8> =
+            (0..1_500_007_u32).map(|at| (at.wrapping_mul(at) >> 9) as u8).collect();
+        // Leaves of 187,500 bytes or one more: zero, zero up to the last byte, zero from the second half on.
+        bytes[187_500..375_001].fill(0);
+        bytes[375_001..562_501].fill(0);
+        bytes[656_000..750_003].fill(0);
+        let shape = Shape::of(bytes.len() as u64);
+        let last = shape.range(shape.leaf(2)).end as usize - 1;
+        bytes[last] = 1;
+        let image = Bytes(bytes.clone());
+        for (threads, piece_bytes) in
+            [(1, None), (3, None), (1, Some(1000)), (2, Some(187_500)), (1, Some(1 << 20))]
+        {
+            let tree =
+                Tree::<DIGEST_BYTES>::grow(&image, shape, threads, piece_bytes, &Task::silent())
+                    .unwrap();
+            for level in 0..shape.levels {
+                for index in 0..shape.order.pow(level) {
+                    let node = Node { level, index };
+                    let expected = plain(&bytes, &shape, node);
+                    assert!(*tree.digest(node) == expected, "{node:?} {threads} {piece_bytes:?}");
+                }
+            }
+            let zero: Vec<u64> =
+                (0..shape.leaves()).filter(|&leaf| tree.is_zero(shape.leaf(leaf))).collect();
+            assert_eq!(zero, [1], "{threads} {piece_bytes:?}");
+        }
     }
 }

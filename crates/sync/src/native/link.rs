@@ -258,6 +258,12 @@ impl Link {
         self.is_over.load(Ordering::Relaxed)
     }
 
+    /// Whether the first failure was of this kind.
+    pub(super) fn failed_with(&self, kind: ErrorKind) -> bool {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().is_some_and(|error| error.kind() == kind)
+    }
+
     /// Ends a thread that should not go on.
     pub(super) fn go_on(&self) -> Result<()> {
         if self.is_over() {

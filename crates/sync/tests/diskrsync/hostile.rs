@@ -73,11 +73,7 @@ fn a_source_that_is_none_is_refused_before_anything_is_begun() {
         ),
         (b"", Io, "the source ended the connection within its header, after 0 of 16 bytes"),
         (b"BSNC00", Io, "the source ended the connection within its header, after 6 of 16 bytes"),
-        (
-            &header(-1),
-            Damaged,
-            "the source said that its image has -1 bytes, less than none",
-        ),
+        (&header(-1), Damaged, "the source said that its image has -1 bytes, less than none"),
     ];
     for (bytes, kind, sentence) in rows {
         check(bytes, kind, sentence);
@@ -103,7 +99,11 @@ fn a_source_that_does_not_send_what_it_announced_is_found_out() {
     check(&half, Io, sentence);
 
     let rows: [(Vec<u8>, ErrorKind, &str); 11] = [
-        (growing(&[]), Io, "ended the connection at offset 1000 of the 1500 bytes that it had announced"),
+        (
+            growing(&[]),
+            Io,
+            "ended the connection at offset 1000 of the 1500 bytes that it had announced",
+        ),
         (
             growing(&[&[1][..], &[5; 100]].concat()),
             Io,
@@ -129,7 +129,11 @@ fn a_source_that_does_not_send_what_it_announced_is_found_out() {
             Damaged,
             "sent a run of 1099511627776 zeroes at offset 1000; 1 to 500 are possible",
         ),
-        (growing(&hole(0)), Damaged, "sent a run of 0 zeroes at offset 1000; 1 to 500 are possible"),
+        (
+            growing(&hole(0)),
+            Damaged,
+            "sent a run of 0 zeroes at offset 1000; 1 to 500 are possible",
+        ),
         (growing(&[2]), Damaged, "sent record 2 at offset 1000; 0 or 1 are possible"),
         (growing(&[3]), Damaged, "sent record 3 at offset 1000; 0 or 1 are possible"),
         (
@@ -154,7 +158,8 @@ fn the_largest_size_there_can_be_is_no_reason_to_take_memory() {
     bytes.push(2);
     let (error, _) = target_says(&bytes);
     assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
-    let (result, sent) = replay_source(&held(&local()), &[header(i64::MAX), vec![7; 64]].concat(), Cut::Whole, 1);
+    let (result, sent) =
+        replay_source(&held(&local()), &[header(i64::MAX), vec![7; 64]].concat(), Cut::Whole, 1);
     assert_eq!(result.unwrap().compared_bytes, 1000);
     assert_eq!(sent.len(), 16 + 1 + 1000);
 }
@@ -340,8 +345,7 @@ fn a_target_is_not_finished_when_the_source_finds_in_the_end_that_it_was_written
                 let how = How { threads: 1, unchanged: &changed };
                 sync::diskrsync::source(&image, here, &how, &Task::silent())
             });
-            let applied =
-                sync::diskrsync::target(&mut target, there, &how(1), &Task::silent());
+            let applied = sync::diskrsync::target(&mut target, there, &how(1), &Task::silent());
             (source.join().unwrap(), applied)
         });
         assert_eq!(sent.unwrap_err().to_string(), "it was written to");

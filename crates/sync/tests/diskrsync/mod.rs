@@ -1,6 +1,7 @@
 //! diskrsync's protocol, both ends.
 
 mod hostile;
+mod memory;
 mod pairs;
 mod peers;
 mod shapes;

@@ -20,8 +20,8 @@ pub(super) fn both(
     thread::scope(|scope| {
         let task = Task::silent();
         let other = task.clone();
-        let source = scope
-            .spawn(move || sync::diskrsync::source(source, here, &how(threads), &task));
+        let source =
+            scope.spawn(move || sync::diskrsync::source(source, here, &how(threads), &task));
         let done = sync::diskrsync::target(target, there, &how(threads), &other);
         (source.join().unwrap(), done)
     })

@@ -69,8 +69,9 @@ fn slow_target(mut wire: Wire<'_>, old: &[u8]) -> io::Result<Vec<u8>> {
         target_walk(&mut wire, &mut peer, 0..size.min(old.len()), 0)?;
     }
     if size > old.len() {
-        while let Some(record) = wire.input.by_ref().bytes().next() {
-            if record? == 1 {
+        let mut record = [0];
+        while wire.input.read(&mut record)? == 1 {
+            if record[0] == 1 {
                 let mut chunk = Vec::new();
                 wire.input.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
                 peer.bytes.extend_from_slice(&chunk);
@@ -208,8 +209,7 @@ fn our_target(source: &[u8], old: &[u8], style: Style) -> (Report, (u64, u64)) {
     let mut target = HeldTarget::new(held(old));
     let (report, counts) = thread::scope(|scope| {
         let peer = scope.spawn(move || source_of_tests(here, source, style).unwrap());
-        let report =
-            sync::diskrsync::target(&mut target, there, &how(2), &Task::silent()).unwrap();
+        let report = sync::diskrsync::target(&mut target, there, &how(2), &Task::silent()).unwrap();
         (report, peer.join().unwrap())
     });
     assert!(target.is_finished && content(&target.image) == source, "{style:?}");

@@ -25,8 +25,7 @@ pub(super) type Held = RawImage<MemoryMedium>;
 
 /// An image of those bytes; blocks that are zero take no memory.
 pub(super) fn held(bytes: &[u8]) -> Held {
-    let image =
-        RawImage::create(MemoryMedium::new("memory", 0), bytes.len() as u64).unwrap();
+    let image = RawImage::create(MemoryMedium::new("memory", 0), bytes.len() as u64).unwrap();
     for (number, part) in bytes.chunks(4096).enumerate() {
         if part.iter().any(|&byte| byte != 0) {
             image.write_at(part, number as u64 * 4096).unwrap();
@@ -76,7 +75,9 @@ pub(super) fn generate(kind: &str, seed: u64, len: usize) -> Vec<u8> {
                 word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
                 bytes.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
             }
-            "text" => bytes.extend_from_slice(format!("line {} of {seed}\n", seed + step).as_bytes()),
+            "text" => {
+                bytes.extend_from_slice(format!("line {} of {seed}\n", seed + step).as_bytes())
+            }
             _ => panic!("no generator is called {kind}"),
         }
         step += 1;
@@ -181,11 +182,8 @@ impl Write for Sink {
 pub(super) fn recorded(bytes: &[u8], cut: Cut) -> (Wire<'static>, Sink) {
     let sink = Sink::default();
     let pieces = Pieces { bytes: io::Cursor::new(bytes.to_vec()), cut, step: 0 };
-    let wire = Wire {
-        input: Box::new(pieces),
-        output: Box::new(sink.clone()),
-        hangup: Hangup::new(),
-    };
+    let wire =
+        Wire { input: Box::new(pieces), output: Box::new(sink.clone()), hangup: Hangup::new() };
     (wire, sink)
 }
 

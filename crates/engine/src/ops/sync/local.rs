@@ -13,7 +13,7 @@ use image::{Error, ErrorKind, ExtentKind, Image, ImageExt, ImageMut, Phase, Resu
 use sync::Target as _;
 
 use super::target::{Claiming, SyncTarget};
-use super::{KeepDigests, SyncReport, SyncRequest, Way, since, warn_about_source};
+use super::{KeepDigests, SyncReport, SyncRequest, Way, book, since, warn_about_source};
 use crate::location::{Format, Location};
 use crate::ops::copy::OnReadError;
 use crate::ops::copy::transfer::{Ledger, Shape, Transfer};
@@ -158,6 +158,9 @@ impl Work<'_> {
     fn run(&self, target: &mut SyncTarget, task: &Task) -> Result<Done> {
         let is_dry = self.request.dry_run;
         let size_bytes = self.source.facts.size_bytes;
+        if !is_dry {
+            book::take_away(target, &self.request.end)?;
+        }
         target.begin(size_bytes)?;
         if size_bytes > self.old_bytes && !is_dry {
             target.resize(size_bytes)?;

@@ -7,7 +7,7 @@ use image::{Error, ErrorKind, ImageMut, Result, Task};
 use sync::native::{Book, NoBook};
 use sync::{Target, Wire, diskrsync, native};
 
-use super::book::KeptBook;
+use super::book::{self, KeptBook};
 use super::target::SyncTarget;
 use super::{EndRequest, since};
 use crate::location::{Format, Location};
@@ -87,10 +87,12 @@ impl OpenSource {
             },
             false => None,
         };
+        let clone = wishes.end.since.as_deref().filter(|_| self.scope.is_some());
+        let expected = clone.map(|clone| book::kept_root(clone, wishes.end));
         let what = native::Source {
             image: &self.source.image,
             scope: self.scope.as_ref(),
-            expected: None,
+            expected: expected.flatten(),
             book: book.as_ref().map_or(&NoBook as &dyn Book, |book| book),
             compress: wishes.compress,
             dry_run: wishes.dry_run,
@@ -147,6 +149,9 @@ pub(super) fn diskrsync_target(
     wire: Wire<'_>,
     task: &Task,
 ) -> Result<Played> {
+    if let Err(error) = book::take_away(target, end) {
+        return Err(told(wire, error));
+    }
     let how = diskrsync::How { threads: end.threads.count(), unchanged: &|| Ok(()) };
     let mut confirmed = Confirmed { target, confirm: Mutex::new(confirm) };
     let report = diskrsync::target(&mut confirmed, wire, &how, task);

@@ -103,8 +103,18 @@ impl End<'_> {
             table.close();
             root.map_err(|error| self.link.fail(error))
         })?;
-        let done = self.link.wait_until(|| Ok(self.done.get()))?;
+        let done = match self.link.wait_until(|| Ok(self.done.get())) {
+            Ok(done) => done,
+            Err(error) => {
+                // The target found out that it holds another thing.
+                if self.link.failed_with(ErrorKind::Changed) {
+                    self.disbelieve(cut)?;
+                }
+                return Err(error);
+            }
+        };
         if !agreed.dry_run && *done != root {
+            self.disbelieve(cut)?;
             return Err(Error::new(
                 ErrorKind::Changed,
                 "the target does not hold what the source has, as their root digests say: the source was written to \
@@ -307,6 +317,14 @@ impl End<'_> {
             self.decide(session);
         }
         Ok(())
+    }
+
+    /// Something that is known may be wrong, and nobody can say what.
+    fn disbelieve(&self, cut: &Cut) -> Result<()> {
+        if cut.is_scoped() {
+            return Ok(());
+        }
+        (0..cut.count()).try_for_each(|number| self.what.book.forget(number))
     }
 
     fn known(&self, cut: &Cut, number: u64) -> Option<Digest> {

@@ -212,7 +212,14 @@ impl Desk {
     pub(super) fn asked(&self, cut: &Cut, link: &Link, question: Question) -> Result<()> {
         let mut state = self.lock();
         for block in &question.blocks {
-            state.check_is_told(cut, &block_range(*block), "asked about")?;
+            let range = block_range(*block);
+            state.check_is_told(cut, &range, "asked about")?;
+            // What is told of it may come from a book that is wrong: it is read again in any case.
+            let number = cut.number_at(range.start).filter(|number| *number >= state.settled);
+            let Some(number) = number else {
+                return Err(breach(format!("asked about block {block}, which it called settled")));
+            };
+            state.dirty[number as usize] = true;
         }
         let owed = link.owe(question.digests);
         if owed > OWED_MAX || state.questions.len() >= QUESTIONS_MAX {

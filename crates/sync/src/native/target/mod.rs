@@ -20,7 +20,7 @@ use super::cut::{Cut, ScopeReader};
 use super::frame::{Frame, FrameReader, Role, Sums, breach};
 use super::hello::{Agreed, Hello};
 use super::link::Link;
-use super::{Digest, How, Report, SIZE_MAX_BYTES, Shape};
+use super::{Book, Digest, How, Report, SIZE_MAX_BYTES, Shape};
 use crate::{Target, Wire};
 use apply::Writer;
 use desk::{Desk, Job, Mark, Question, Write};
@@ -117,6 +117,7 @@ impl End<'_> {
         let (theirs, sums) = link.wait_until(|| Ok(finish.get()))?;
         if !agreed.dry_run {
             if root != *theirs {
+                disbelieve(how.book, cut)?;
                 return Err(Error::new(
                     ErrorKind::Changed,
                     "the target does not hold what the source has, as their root digests say: the source was written to \
@@ -262,7 +263,7 @@ impl End<'_> {
     ) -> Result<Option<&Session>> {
         let mut opened = None;
         let mut scope = ScopeReader::default();
-        let shape = loop {
+        let cut = loop {
             match (frames.next()?, opened) {
                 (Frame::Alive, _) => {}
                 (Frame::Error { kind, sentence }, _) => {
@@ -290,7 +291,6 @@ impl End<'_> {
                 }
             }
         };
-        let cut = shape;
         let desk = Desk::new(&cut);
         let session = Session { agreed, cut, desk, finish: OnceLock::new() };
         let session = self.session.get_or_init(|| session);
@@ -356,6 +356,11 @@ impl End<'_> {
         }
         Ok(())
     }
+}
+
+/// Something that is known may be wrong, and nobody can say what.
+fn disbelieve(book: &dyn Book, cut: &Cut) -> Result<()> {
+    (0..cut.count()).try_for_each(|number| book.forget(cut.region(number)))
 }
 
 /// Where a list of things waits, in the order in which they came.

@@ -138,7 +138,7 @@ impl KeptBook {
             location: Location { format: Some(facts.format), path: facts.path.clone() },
             role: Role::Source { mark },
         };
-        KeptBook::open(subject, place, end, task)
+        KeptBook::wished(subject, place, end, task)
     }
 
     /// For a target. What was kept, or left by an interrupted run, is used if nobody else wrote there since.
@@ -159,10 +159,10 @@ impl KeptBook {
             location: Location { format: Some(target.format()), path: target.path().to_owned() },
             role: Role::Target,
         };
-        KeptBook::open(subject, place, end, task)
+        KeptBook::wished(subject, place, end, task)
     }
 
-    fn open(subject: Subject, place: BookPlace, end: &EndRequest, task: &Task) -> Result<Self> {
+    fn wished(subject: Subject, place: BookPlace, end: &EndRequest, task: &Task) -> Result<Self> {
         if let KeepDigests::In(folder) = &end.keep_digests {
             fs::create_dir_all(folder).map_err(|cause| {
                 let name = folder.display().to_string();
@@ -171,6 +171,13 @@ impl KeptBook {
             })?;
         }
         let keep = end.keep_digests != KeepDigests::No;
+        let mut book = KeptBook::open(subject, place, keep, task);
+        book.checkpoint_every = end.checkpoint_every;
+        book.steps = end.steps.clone();
+        Ok(book)
+    }
+
+    fn open(subject: Subject, place: BookPlace, keep: bool, task: &Task) -> Self {
         let (loaded, file) = match place.load() {
             Ok(Found::Nothing) => (None, File::Missing),
             Ok(Found::Record(record)) if record.complete && !keep => (None, File::Foreign),
@@ -183,7 +190,8 @@ impl KeptBook {
                 }
             },
             Ok(Found::Damaged) => {
-                task.note(format!("the digests in {} are damaged, and not used", place.path().display()));
+                let shown = place.path().display();
+                task.note(format!("the digests in {shown} are damaged, and not used"));
                 (None, File::Unread)
             }
             Err(error) => {
@@ -202,16 +210,16 @@ impl KeptBook {
             permitted_bytes: 0,
             given_up: false,
         };
-        Ok(KeptBook {
+        KeptBook {
             subject,
             place,
             keep,
-            checkpoint_every: end.checkpoint_every,
-            steps: end.steps.clone(),
+            checkpoint_every: Duration::ZERO,
+            steps: Steps::default(),
             task: task.clone(),
             state: Mutex::new(state),
             checkpoint: Mutex::new(()),
-        })
+        }
     }
 
     /// All is done: keeps all digests if that was asked for, else removes what was kept for an interruption.

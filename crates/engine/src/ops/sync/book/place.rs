@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use digest::blake3;
-use image::{Error, ErrorKind, Folder, Medium, Result};
+use image::{Error, Folder, Medium, Result};
 use sys::{Access, Directory, FileMedium};
 
 use super::super::KeepDigests;
@@ -77,11 +77,10 @@ impl BookPlace {
 
     /// What is there.
     pub(super) fn load(&self) -> Result<Found> {
-        let medium = match FileMedium::open(&self.path, Access::Read) {
-            Ok(medium) => medium,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => return Err(error),
-        };
+        if !self.is_there() {
+            return Ok(Found::Nothing);
+        }
+        let medium = FileMedium::open(&self.path, Access::Read)?;
         let len = medium.len()?;
         if len > LEN_MAX_BYTES {
             return Ok(Found::Damaged);
@@ -106,17 +105,21 @@ impl BookPlace {
 
     /// Takes away what is there. It does not come back after a power cut.
     pub(super) fn remove(&self) -> Result<()> {
-        let folder = match Directory::of(&self.path) {
-            Ok(folder) => folder,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        folder.remove(&self.temporary())?;
-        if fs::symlink_metadata(&self.path).is_err() {
+        if !self.is_there() {
             return Ok(());
         }
+        let folder = Directory::of(&self.path)?;
+        folder.remove(&self.temporary())?;
         folder.remove(self.name())?;
         folder.sync()
+    }
+
+    fn is_there(&self) -> bool {
+        use std::io::ErrorKind::{NotADirectory, NotFound};
+        match fs::symlink_metadata(&self.path) {
+            Ok(_) => true,
+            Err(cause) => !matches!(cause.kind(), NotFound | NotADirectory),
+        }
     }
 
     fn name(&self) -> &OsStr {

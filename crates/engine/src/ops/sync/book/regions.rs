@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn digest(region: u64) -> Digest {
-        [region as u8 + 1; 32]
+        [(region as u8).wrapping_add(1); 32]
     }
 
     fn kept(regions: &Regions) -> Vec<u64> {

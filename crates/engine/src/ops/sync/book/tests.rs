@@ -12,6 +12,7 @@ use super::*;
 const MIB: u64 = 1 << 20;
 const REGIONS: u64 = 20;
 const SIZE: u64 = REGIONS * MIB;
+const NOTHING: [u64; 0] = [];
 
 /// A medium in a folder of its own, and the wishes for a book of it.
 struct Scene {
@@ -42,18 +43,14 @@ impl Scene {
             location: Location { format: Some(Format::Raw), path: self.path.clone() },
             role,
         };
-        let mut book =
-            KeptBook::open(subject, self.place(), &KeepDigests::No, &Task::silent()).unwrap();
-        book.keep = keep;
+        let mut book = KeptBook::open(subject, self.place(), keep, &Task::silent());
         book.checkpoint_every = self.checkpoint_every;
         book
     }
 
     /// A book of a source, for which digests are kept.
     fn source(&self) -> KeptBook {
-        let mut book = self.reopened(Role::Source { mark: Mark::of(&self.path) }, true);
-        book.keep = true;
-        book
+        self.reopened(Role::Source { mark: Mark::of(&self.path) }, true)
     }
 
     /// A book of a target, for which none are.
@@ -149,7 +146,7 @@ fn a_time_that_was_set_back_deceives_nobody() {
     let file = OpenOptions::new().write(true).open(&scene.path).unwrap();
     file.set_times(FileTimes::new().set_modified(modified)).unwrap();
     assert_eq!(fs::metadata(&scene.path).unwrap().modified().unwrap(), modified);
-    assert_eq!(known_to(&scene.source()), []);
+    assert_eq!(known_to(&scene.source()), NOTHING);
 }
 
 #[test]
@@ -181,13 +178,13 @@ fn what_was_kept_on_purpose_is_left_alone_by_others_until_they_write() {
     book.finish().unwrap();
 
     let book = scene.target();
-    assert_eq!(known_to(&book), [], "it is for those who ask for it");
+    assert_eq!(known_to(&book), NOTHING, "it is for those who ask for it");
     book.finish().unwrap();
     assert_eq!(scene.kept(), all());
 
     let book = scene.target();
     book.forget(3).unwrap();
-    assert_eq!(scene.kept(), [], "what is written next makes it wrong");
+    assert_eq!(scene.kept(), NOTHING, "what is written next makes it wrong");
     book.finish().unwrap();
 }
 
@@ -238,7 +235,7 @@ fn nothing_is_called_durable_that_was_learnt_or_forgotten_while_the_flush_was_un
     let meanwhile = || {
         rewrite(&scene, &book, 3);
         book.learn(9, scene.digest(9));
-        assert_eq!(scene.kept(), [], "nothing is kept before the flush has ended");
+        assert_eq!(scene.kept(), NOTHING, "nothing is kept before the flush has ended");
         Ok(())
     };
     book.settle(10, &meanwhile).unwrap();
@@ -276,7 +273,7 @@ fn a_sync_that_ends_early_in_good_order_loses_nothing_that_was_known() {
     drop(book);
 
     scene.write(9 * MIB, b"x");
-    assert_eq!(known_to(&scene.target()), [], "somebody else wrote there");
+    assert_eq!(known_to(&scene.target()), NOTHING, "somebody else wrote there");
 }
 
 #[test]
@@ -292,12 +289,12 @@ fn after_a_kill_a_target_that_somebody_else_wrote_to_later_is_not_believed() {
         file.set_times(FileTimes::new().set_modified(time)).unwrap();
     };
     set(later);
-    assert_eq!(known_to(&scene.open_and_begin()), []);
+    assert_eq!(known_to(&scene.open_and_begin()), NOTHING);
     set(SystemTime::now());
     assert_eq!(known_to(&scene.open_and_begin()), all());
     // At once, where the time says nothing: samples tell.
     scene.write(4096, b"another filesystem");
-    assert_eq!(known_to(&scene.open_and_begin()), []);
+    assert_eq!(known_to(&scene.open_and_begin()), NOTHING);
 }
 
 impl Scene {
@@ -318,7 +315,9 @@ impl std::ops::Deref for Looking {
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        self.0.take().map_or((), kill);
+        if let Some(book) = self.0.take() {
+            kill(book);
+        }
     }
 }
 
@@ -332,7 +331,7 @@ fn a_file_that_took_the_place_of_the_old_one_is_another() {
     let other = scene.folder.join("other");
     fs::copy(&scene.path, &other).unwrap();
     fs::rename(&other, &scene.path).unwrap();
-    assert_eq!(known_to(&scene.open_and_begin()), []);
+    assert_eq!(known_to(&scene.open_and_begin()), NOTHING);
 }
 
 #[test]
@@ -377,7 +376,7 @@ fn a_grown_image_keeps_the_digests_of_the_regions_that_it_had() {
     assert_eq!(known_to(&book), all());
     assert_eq!((book.digest(REGIONS), book.root()), (None, None));
     book.forget(2).unwrap();
-    assert_eq!(scene.kept(), [], "it was about another cut");
+    assert_eq!(scene.kept(), NOTHING, "it was about another cut");
     kill(book);
 }
 
@@ -396,11 +395,11 @@ fn a_device_is_known_until_anything_is_written_or_discarded_on_it() {
     keep();
     assert_eq!(known_to(&Looking(Some(scene.source()))), all());
     scene.write(9 * MIB, &[1; 512]);
-    assert_eq!(known_to(&Looking(Some(scene.source()))), [], "a write");
+    assert_eq!(known_to(&Looking(Some(scene.source()))), NOTHING, "a write");
     keep();
     assert_eq!(known_to(&Looking(Some(scene.source()))), all());
     run(tool("blkdiscard").args(["--offset", "1M", "--length", "1M"]).arg(device.path()));
-    assert_eq!(known_to(&Looking(Some(scene.source()))), [], "a discard");
+    assert_eq!(known_to(&Looking(Some(scene.source()))), NOTHING, "a discard");
 }
 
 #[test]
@@ -419,11 +418,11 @@ fn a_device_that_was_attached_anew_or_whose_file_was_written_to_is_another() {
     keep(&scene);
     let below = OpenOptions::new().write(true).open(&file).unwrap();
     below.write_all_at(b"below", 5 * MIB).unwrap();
-    assert_eq!(known_to(&Looking(Some(scene.source()))), []);
+    assert_eq!(known_to(&Looking(Some(scene.source()))), NOTHING);
     keep(&scene);
     run(tool("losetup").arg("--detach").arg(device.path()));
     run(tool("losetup").arg(device.path()).arg(&file));
-    assert_eq!(known_to(&Looking(Some(scene.source()))), []);
+    assert_eq!(known_to(&Looking(Some(scene.source()))), NOTHING);
 }
 
 #[test]
@@ -448,5 +447,5 @@ fn of_a_device_whose_writer_was_killed_what_was_settled_is_known_unless_others_w
     for _ in 0..=MORE_BYTES / (8 * MIB) + REGIONS {
         run(tool("blkdiscard").args(["--offset", "10M", "--length", "8M"]).arg(device.path()));
     }
-    assert_eq!(known_to(&scene.open_and_begin()), []);
+    assert_eq!(known_to(&scene.open_and_begin()), NOTHING);
 }
