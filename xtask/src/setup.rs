@@ -19,7 +19,7 @@ pub(crate) enum Verb {
 use Verb::{Bench, Demo, Test};
 
 /// Program, the Debian package that has it, and who needs it.
-const TOOLS: [(&str, &str, &[Verb]); 22] = [
+const TOOLS: [(&str, &str, &[Verb]); 23] = [
     ("losetup", "mount", &[Test, Demo, Bench]),
     ("swapon", "mount", &[Test]),
     ("fsfreeze", "util-linux", &[Test, Demo, Bench]),
@@ -38,6 +38,7 @@ const TOOLS: [(&str, &str, &[Verb]); 22] = [
     ("casync", "casync", &[Test, Bench]),
     ("ssh", "openssh-client", &[Test]),
     ("sshd", "openssh-server", &[Test]),
+    ("zstd", "zstd", &[Test]),
     ("time", "time", &[Bench]),
     ("rsync", "rsync", &[Bench]),
     ("b3sum", "b3sum", &[Bench]),

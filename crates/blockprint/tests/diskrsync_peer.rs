@@ -158,8 +158,9 @@ fn gunzip(member: &[u8]) -> Vec<u8> {
     let path = scratch.join("member");
     fs::write(&path, member).unwrap();
     let output = tool("gzip").arg("-dc").stdin(File::open(&path).unwrap()).output().unwrap();
-    // Behind the member is the rest of its slot: zeroes, which gzip passes over.
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Behind the member may stand anything, up to the end of its slot.
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || said.contains("decompression OK"), "{said}");
     output.stdout
 }
 

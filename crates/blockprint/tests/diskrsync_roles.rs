@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Stdio;
+use std::time::Duration;
 
 use testkit::host::{LoopDevice, LoopOptions, Needs, Program, require};
 
@@ -10,7 +12,7 @@ use crate::diskrsync_peer::{
     self as upstream, cases, image_of, is_container, join, make_container, play,
 };
 use crate::peer::Peer;
-use crate::support::{KIB, MIB, make_noise, names};
+use crate::support::{KIB, MIB, assert_same, make_noise, names, overwrite, until};
 
 fn peer() -> Peer {
     Peer::new("diskrsync")
@@ -43,7 +45,7 @@ fn a_target_says_byte_for_byte_what_diskrsync_says_and_becomes_the_source() {
         let played = play(target, &fs::read(&case.s2t).unwrap());
         assert!(played.expect_silent().stdout == fs::read(&case.t2s).unwrap(), "{}", case.name);
         case.source.make(&peer.at("expected"));
-        crate::support::assert_same(&peer.at("image"), &peer.at("expected"));
+        assert_same(&peer.at("image"), &peer.at("expected"));
     }
     assert_eq!(names(peer.scratch.path()), ["bin", "expected", "image"]);
 }
@@ -133,7 +135,7 @@ fn a_damaged_container_is_mended_by_a_sync_and_no_good_as_a_source() {
     let image = b"0123456789".repeat(40_000);
     make_container(&peer.at("image"), &image);
     let second = 4096 + (128 << 10);
-    crate::support::overwrite(&peer.at("image"), second, &[9]);
+    overwrite(&peer.at("image"), second, &[9]);
     let played = play(end(&peer, "--source", &[], "image"), &upstream::header(0));
     assert_eq!(played.code, Some(1), "{}", played.stderr);
     let target = end(&peer, "--target", &[], "image");
@@ -295,6 +297,26 @@ fn a_command_line_that_makes_no_sense_ends_with_two_and_the_usage() {
         assert_eq!(played.stdout, b"", "{arguments:?}");
     }
     assert_eq!(names(peer.scratch.path()), ["bin"]);
+}
+
+#[test]
+fn a_signal_ends_an_end_that_waits_and_leaves_the_target_as_it_was() {
+    let peer = peer();
+    make_noise(&peer.at("image"), 1, 300 * KIB);
+    let before = fs::read(peer.at("image")).unwrap();
+    for role in ["--source", "--target"] {
+        for name in ["INT", "TERM", "HUP"] {
+            let mut waiting = end(&peer, role, &[], "image");
+            waiting.command().stdin(Stdio::piped());
+            let running = waiting.spawn();
+            until("the end says who it is", || running.stdout().starts_with("BSNC0002"));
+            running.signal(name);
+            let outcome = running.wait_at_most(Duration::from_secs(20)).expect_exit(1);
+            assert!(undated(outcome.stderr.trim_end()).contains("interrupted"), "{outcome}");
+        }
+    }
+    assert!(fs::read(peer.at("image")).unwrap() == before);
+    assert_eq!(names(peer.scratch.path()), ["bin", "image"]);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::host::{LoopDevice, LoopOptions, Needs, Outcome, Program, TempDir, require, run, tool};
+use testkit::host::{
+    LoopDevice, LoopOptions, Needs, Outcome, Program, TempDir, require, run, tool,
+};
 
 use crate::support::{
     KIB, MIB, Part, allocated, assert_same, make, make_mixed, make_noise, names, overwrite,
@@ -307,7 +309,8 @@ fn a_device_has_to_have_exactly_the_size_of_the_image() {
 #[test]
 fn a_call_that_makes_no_sense_ends_as_that_tool_ends() {
     let spgz = Spgz::new();
-    for line in ["", "-x a -c b", "-x a -s b", "-c a -s b", "a", "-x a", "-c a", "-c a b c", "-s a b"]
+    for line in
+        ["", "-x a -c b", "-x a -s b", "-c a -s b", "a", "-x a", "-c a", "-c a b c", "-s a b"]
     {
         let arguments: Vec<&str> = line.split_whitespace().collect();
         let outcome = spgz.call(&arguments).run().expect_exit(1);

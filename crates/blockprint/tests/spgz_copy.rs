@@ -73,18 +73,7 @@ fn info(scratch: &TempDir, image: impl AsRef<std::ffi::OsStr>) -> Value {
 #[test]
 fn images_of_all_sizes_go_into_a_container_and_come_back() {
     let scratch = TempDir::new("spgz");
-    let sizes = [
-        0,
-        1,
-        511,
-        4095,
-        BLOCK - 1,
-        BLOCK,
-        BLOCK + 1,
-        2 * BLOCK,
-        10 * MIB + 7,
-        80 * BLOCK,
-    ];
+    let sizes = [0, 1, 511, 4095, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 10 * MIB + 7, 80 * BLOCK];
     for (number, size) in sizes.into_iter().enumerate() {
         let [raw, container, back] =
             ["raw", "spgz", "back"].map(|end| scratch.join(format!("{size}.{end}")));
@@ -92,8 +81,11 @@ fn images_of_all_sizes_go_into_a_container_and_come_back() {
             _ if size > MIB => make_varied(&raw, 300 + number as u64, size),
             _ => fs::write(&raw, text(size, number as u64)).unwrap(),
         }
-        let result =
-            copy(&scratch, &raw, &container).args(["--verify", "--json"]).run().expect_ok().result();
+        let result = copy(&scratch, &raw, &container)
+            .args(["--verify", "--json"])
+            .run()
+            .expect_ok()
+            .result();
         assert_eq!(result["size_bytes"], size);
         assert_container(&container, 32);
         assert_eq!(info(&scratch, &container)["size_bytes"], size);
@@ -161,14 +153,17 @@ fn name_or_prefix_make_a_container_and_a_block_size_can_be_asked_for() {
 
     for (asked, pages) in [("12287", 3), ("1", 3), ("16K", 4), ("64K", 16), ("1M", 256)] {
         let target = scratch.join(format!("{asked}.spgz"));
-        copy(&scratch, &source, &target).args(["--block-size", asked, "--verify"]).run().expect_ok();
+        copy(&scratch, &source, &target)
+            .args(["--block-size", asked, "--verify"])
+            .run()
+            .expect_ok();
         assert_container(&target, pages);
         assert_eq!(info(&scratch, &target)["block_size_bytes"], pages * 4096 - 1);
         blockprint(&scratch).arg("compare").arg(&source).arg(&target).run().expect_ok();
     }
     let target = scratch.join("other.spgz");
     let call = |target: &Path, size| copy(&scratch, &source, target).args(["--block-size", size]);
-    assert_refused(call(&target, "2M").run(), 17, &["2097152", "too large", "1048575"]);
+    assert_refused(call(&target, "2M").run(), 17, &["blocks of 2097152 bytes", "1048575"]);
     assert_refused(call(&scratch.join("x"), "64K").run(), 17, &["for containers", "spgz:"]);
     assert!(!target.exists() && !scratch.join("x").exists());
 }
@@ -401,8 +396,9 @@ fn killed_at_any_moment_the_copy_to_a_container_goes_on_to_an_equal_one() {
     let call = || copy(&scratch, &source, &target).env("BLOCKPRINT_DEBUG_CHECKPOINT_MS", "20");
     let mut resumed = 0;
     for moment in 0..8 {
-        let running = call().args(["--limit", "20M"]).spawn();
-        std::thread::sleep(Duration::from_millis(30 + 45 * moment));
+        // Slow enough to be hit in the middle: all of it takes two seconds.
+        let running = call().args(["--limit", "1700K"]).spawn();
+        std::thread::sleep(Duration::from_millis(30 + 130 * moment));
         running.signal("KILL");
         let killed = running.wait();
         assert_eq!(killed.signal(), Some(9), "it was too quick:\n{killed}");
@@ -458,7 +454,7 @@ fn a_device_goes_into_a_container_and_back_onto_a_device() {
     let refused = blockprint(&scratch).arg("info").arg(of("spgz", first.path())).run();
     assert_refused(refused, 17, &["is a device"]);
     // Whatever a device begins with, it is raw.
-    copy(&scratch, of("raw", &container).as_ref(), second.path()).run().expect_exit(0);
+    overwrite(second.path(), 0, &fs::read(&container).unwrap()[..FIRST as usize]);
     assert_eq!(info(&scratch, second.path())["format"], "raw");
 }
 

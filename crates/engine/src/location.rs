@@ -94,7 +94,8 @@ impl Place {
         let shown = text.display();
         let user_and_name = host.iter().position(|&byte| byte == b'@');
         let name = user_and_name.map_or(host, |at| &host[at + 1..]);
-        let name = name.strip_prefix(b"[").map_or(name, |name| name.strip_suffix(b"]").unwrap_or(name));
+        let name =
+            name.strip_prefix(b"[").map_or(name, |name| name.strip_suffix(b"]").unwrap_or(name));
         if name.is_empty() {
             let sentence = format!(
                 "{shown} names no host before its colon (a file of that name is written ./{shown})"
@@ -108,10 +109,7 @@ impl Place {
             return Err(Error::new(ErrorKind::Invalid, sentence));
         }
         let path = if path.is_empty() { b"." } else { path };
-        Ok(Place::Remote {
-            host: without_brackets(host),
-            path: OsStr::from_bytes(path).to_owned(),
-        })
+        Ok(Place::Remote { host: without_brackets(host), path: OsStr::from_bytes(path).to_owned() })
     }
 }
 

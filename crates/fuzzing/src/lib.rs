@@ -5,11 +5,15 @@ mod chunk;
 mod chunker;
 mod diskrsync;
 mod index;
+mod native;
+mod spgz;
 
 pub use chunk::chunk;
 pub use chunker::chunker;
 pub use diskrsync::{diskrsync_source, diskrsync_target};
 pub use index::index;
+pub use native::{native_session, native_source, native_target};
+pub use spgz::spgz;
 
 use image::{Error, ErrorKind};
 

@@ -12,7 +12,12 @@ const TIME: Duration = Duration::from_secs(8);
 
 /// Files that casync and desync wrote.
 fn vectors(folder: &str) -> Vec<Vec<u8>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chunks/tests/vectors").join(folder);
+    files(&format!("chunks/tests/vectors/{folder}"))
+}
+
+/// All files below `folder` of the crates, but for those of text.
+fn files(folder: &str) -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
     let mut folders: Vec<PathBuf> = vec![root];
     let mut found = Vec::new();
     while let Some(next) = folders.pop() {
@@ -159,4 +164,19 @@ fn no_bytes_are_too_hostile_for_diskrsyncs_target() {
     seeds.push([&greeting(2, 1500)[..], &[2, 1], &[7; 500]].concat());
     seeds.push([&greeting(2, 1000)[..], &[3], &[7; 1000]].concat());
     torment(&seeds, 6, fuzzing::diskrsync_target);
+}
+
+#[test]
+fn no_bytes_are_too_hostile_for_spgz() {
+    let mut seeds = files("formats/tests/vectors/spgz");
+    seeds.retain(|bytes| bytes.len() < 30_000);
+    assert!(seeds.len() > 20, "no container is small");
+    torment(&seeds, 7, fuzzing::spgz);
+}
+
+#[test]
+fn no_bytes_are_too_hostile_for_either_end_of_the_native_sync_protocol() {
+    let [from_target, from_source] = fuzzing::native_session();
+    torment(&[from_target], 7, fuzzing::native_source);
+    torment(&[from_source], 8, fuzzing::native_target);
 }

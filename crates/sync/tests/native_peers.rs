@@ -524,7 +524,7 @@ impl<R: Read> Read for Dozing<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.1 += 1;
         if self.1 % 16 == 1 {
-            thread::sleep(Duration::from_millis(30));
+            thread::sleep(Duration::from_millis(10));
         }
         let len = buf.len().min(4096);
         self.0.read(&mut buf[..len])
@@ -540,7 +540,7 @@ fn ends_that_read_slowly_through_narrow_pipes_come_to_an_end() {
         let at = rng.usize(0..new.len() - 5000);
         rng.fill(&mut new[at..at + 5000]);
     }
-    let (mut here, mut there) = sync::wire::pair(100);
+    let (mut here, mut there) = sync::wire::pair(700);
     here.input = Box::new(Dozing(here.input, 0));
     there.input = Box::new(Dozing(there.input, 8));
     let mut target = MemoryTarget::of(&old);

@@ -5,3 +5,4 @@ mod diskrsync;
 mod native;
 mod native_peers;
 mod native_support;
+mod native_wire;

@@ -82,7 +82,8 @@ fn changed_sectors(stat: &str) -> Option<u64> {
 /// A file that is gone, or whose name now stands for another, has none that could be trusted.
 fn times_of(file: &Path) -> Option<[i128; 4]> {
     let metadata = fs::metadata(file).ok()?;
-    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    let nanoseconds =
+        |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
     Some([
         i128::from(metadata.ino()),
         i128::from(metadata.len()),

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use engine::Result;
 use engine::location::{Format, Location, Place};
 use engine::ops::sync::{
-    self, EndRequest, KeepDigests, Protocol, RemoteLines, ServeRequest, ServeRole, SyncReport,
-    SyncRequest,
+    self, EndRequest, KeepDigests, Protocol, RemoteLines, ServeRequest, ServeRole, Served,
+    SyncReport, SyncRequest,
 };
 use engine::remote::Ssh;
 
@@ -56,7 +56,9 @@ fn serve(role: ServeArg, args: &SyncArgs, end: EndRequest, common: &Common) -> E
         dry_run: args.dry_run,
     };
     match face.run(|task| sync::serve(request, task)) {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(Served::Done) => ExitCode::SUCCESS,
+        // The other end says it to its user.
+        Ok(Served::Told(kind)) => exit::code(kind),
         Err(error) => {
             face.error(&error);
             exit::code(error.kind())

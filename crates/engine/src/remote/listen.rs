@@ -139,10 +139,7 @@ pub(crate) fn harmless(line: &[u8]) -> String {
 
 /// In an error of ours, it is clear who speaks.
 fn without_name(line: &str) -> &str {
-    ["blockprint: ", "diskrsync: "]
-        .iter()
-        .find_map(|name| line.strip_prefix(name))
-        .unwrap_or(line)
+    ["blockprint: ", "diskrsync: "].iter().find_map(|name| line.strip_prefix(name)).unwrap_or(line)
 }
 
 #[cfg(test)]
@@ -170,7 +167,12 @@ mod tests {
         let heard = Heard::default();
         let task = Task::new(Box::new(heard.clone()), Arc::default());
         let (reader, mut writer) = io::pipe().unwrap();
-        let mut listening = Listening::start(reader.into(), "host".to_string(), Box::new(|line| line == "taken"), task);
+        let mut listening = Listening::start(
+            reader.into(),
+            "host".to_string(),
+            Box::new(|line| line == "taken"),
+            task,
+        );
         writer.write_all(said).unwrap();
         drop(writer);
         let last = listening.finish(is_for_error);

@@ -50,6 +50,8 @@ pub(crate) struct Ended {
 
 /// How long a process is waited for that should end by itself, after a failure.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same after the user has said that all should stop.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Peer {
     /// Runs `line`, which the shell there reads, on `host`. The wire ends when the process does, and is left when `task`
@@ -62,7 +64,7 @@ impl Peer {
         ssh: &Ssh,
         host: &OsStr,
         line: &OsStr,
-        limit: Option<Limit>,
+        limit: Option<&Limit>,
         hook: LineHook,
         task: &Task,
     ) -> Result<(Peer, Wire<'static>)> {
@@ -85,8 +87,13 @@ impl Peer {
         let listening = Listening::start(OwnedFd::from(errors), shown.clone(), hook, task.clone());
         let traffic = Arc::new(Traffic::default());
         // From here on a failure ends the process.
-        let peer =
-            Peer { child, host: shown, task: task.clone(), listening, traffic: Arc::clone(&traffic) };
+        let peer = Peer {
+            child,
+            host: shown,
+            task: task.clone(),
+            listening,
+            traffic: Arc::clone(&traffic),
+        };
         let wire = wire_over(
             OwnedFd::from(output),
             OwnedFd::from(input),
@@ -126,14 +133,19 @@ impl Peer {
         }
     }
 
-    /// The same after a failure: it is ended if it does not end soon.
+    /// The same after a failure, or when the task was cancelled: it is ended if it does not end soon.
     pub(crate) fn leave(mut self) -> Ended {
         let until = Instant::now() + PATIENCE;
-        match self.wait(Some(until)) {
-            Ok(status) => self.judge(status),
-            Err(_) => {
+        loop {
+            // What was said last has a moment to get there also when the user has lost patience.
+            let is_over = self.task.is_cancelled() && Instant::now() + PATIENCE > until + LAST_WORDS;
+            match self.child.try_wait() {
+                Ok(Some(status)) => return self.judge(status),
+                Ok(None) if !is_over && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 // It is killed when dropped; that it was says nothing about it.
-                Ended { error: None, not_found: false }
+                _ => return Ended { error: None, not_found: false },
             }
         }
     }
@@ -217,7 +229,8 @@ mod tests {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let errors = child.stderr.take().unwrap().into();
-        let listening = Listening::start(errors, "there".to_string(), Box::new(|_| false), task.clone());
+        let listening =
+            Listening::start(errors, "there".to_string(), Box::new(|_| false), task.clone());
         let traffic = Arc::new(Traffic::default());
         let wire =
             wire_over(output.into(), input.into(), Hangup::new(), &traffic, None, &task).unwrap();
@@ -292,7 +305,7 @@ mod tests {
             writer.into(),
             Hangup::new(),
             &traffic,
-            Some(limit),
+            Some(&limit),
             &Task::silent(),
         );
         let Wire { mut input, mut output, .. } = wire.unwrap();

@@ -46,7 +46,7 @@ impl CommandLine {
 
     /// The words of `command`, cut at white space, each as [`path`](Self::path).
     pub(crate) fn words_of(self, command: &str) -> Result<Self> {
-        command.split_whitespace().try_fold(self, |line, word| line.path(word))
+        command.split_whitespace().try_fold(self, CommandLine::path)
     }
 
     /// More of the line, written for the shell as it stands.
@@ -147,7 +147,8 @@ mod tests {
         let line = CommandLine::new().word("--target").unwrap();
         let line = line.script(" --no-compress").path("/srv/a-b_c.img").unwrap();
         assert_eq!(line.finish(), "--target  --no-compress /srv/a-b_c.img");
-        let line = CommandLine::new().words_of("env A=1 ~/my/bin/x").unwrap().path("~/a b").unwrap();
+        let line =
+            CommandLine::new().words_of("env A=1 ~/my/bin/x").unwrap().path("~/a b").unwrap();
         assert_eq!(line.clone().finish(), "env A=1 ~/my/bin/x ~/'a b'");
         assert_eq!(CommandLine::new().path("~root").unwrap().finish(), "'~root'");
     }

@@ -34,7 +34,11 @@ impl Traffic {
 
     /// Both.
     pub(crate) fn bytes(&self) -> WireBytes {
-        WireBytes { received_bytes: self.received_bytes(), sent_bytes: self.sent_bytes() }
+        WireBytes {
+            received_bytes: self.received_bytes(),
+            sent_bytes: self.sent_bytes(),
+            relayed_bytes: 0,
+        }
     }
 
     /// Whether the other side has closed it, as far as a read or a write has seen that.
@@ -53,14 +57,14 @@ pub(crate) fn wire_over(
     to: OwnedFd,
     hangup: Hangup,
     traffic: &Arc<Traffic>,
-    limit: Option<Limit>,
+    limit: Option<&Limit>,
     task: &Task,
 ) -> Result<Wire<'static>> {
     let input = Input::new(from, watch(&hangup, task, Duration::ZERO));
     let output = Output::new(to, watch(&hangup, task, LAST_WORDS))
         .map_err(|cause| Error::io("cannot prepare the connection to the other end", cause))?;
-    let input = Limited { inner: input, traffic: Arc::clone(traffic), limit: limit.clone() };
-    let output = Limited { inner: output, traffic: Arc::clone(traffic), limit };
+    let input = Limited { inner: input, traffic: Arc::clone(traffic), limit: limit.cloned() };
+    let output = Limited { inner: output, traffic: Arc::clone(traffic), limit: limit.cloned() };
     Ok(Wire { input: Box::new(input), output: Box::new(output), hangup })
 }
 

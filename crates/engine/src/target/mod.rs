@@ -155,9 +155,7 @@ impl Claim {
                 let hold = Hold::InPlace { medium };
                 Ok(Claim { path, hold, permissions, layout: wanted.layout })
             }
-            MediumKind::File => {
-                Claim::file(path, permissions, Replace::Allowed, wanted.layout)
-            }
+            MediumKind::File => Claim::file(path, permissions, Replace::Allowed, wanted.layout),
         }
     }
 

@@ -79,8 +79,8 @@ pub(super) fn read(medium: &dyn Medium, len_bytes: u64) -> Result<Layout> {
             ErrorKind::Unsupported,
             format!(
                 "{name} has blocks of {} MiB, and blockprint reads blocks of up to {} MiB, since it holds them in memory",
-                u64::from(count) * UNIT_BYTES >> 20,
-                u64::from(COUNT_MAX) * UNIT_BYTES >> 20,
+                (u64::from(count) * UNIT_BYTES) >> 20,
+                (u64::from(COUNT_MAX) * UNIT_BYTES) >> 20,
             ),
         ),
         count => refuse(

@@ -198,11 +198,15 @@ mod tests {
         assert_eq!(unpacked(&whole[..whole.len() - 1], 12_287), Err(Flaw::Member));
         assert_eq!(unpacked(&[1], 12_287), Err(Flaw::Member));
         assert_eq!(unpacked(&[2, 0, 0], 12_287), Err(Flaw::Marker(2)));
-        // Each bit of a member matters, but for those of its header that say nothing.
-        for bit in (8..8 * whole.len()).filter(|bit| !(32..88).contains(bit)) {
+        // Whatever bit of a member is wrong, no other block comes out of it.
+        let bits = 8..8 * whole.len();
+        let is_found = |bit: &usize| {
             let mut slot = whole.clone();
             slot[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(unpacked(&slot, 12_287), Err(Flaw::Member), "bit {bit}");
-        }
+            unpacked(&slot, 12_287).map(|block| assert!(block == [9; 12_287], "bit {bit}")).is_err()
+        };
+        let found = bits.clone().filter(is_found).count();
+        // Time and system in the header, codes that are not used, and bits that fill up a byte say nothing.
+        assert!(found > bits.len() / 2, "{found} of {}", bits.len());
     }
 }

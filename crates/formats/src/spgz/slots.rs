@@ -194,16 +194,17 @@ impl<M: Medium> Slots<M> {
         self.is_left_out.load(Ordering::Acquire)
     }
 
-    /// Cuts off what was left out. If anything was written, and the last block, which `is_whole`, is packed, and the
-    /// container ends with its member, then the container gets the whole slot: the other program would punch a hole
+    /// Cuts off what was left out. If anything was written, and the last block of the image of `size_bytes` is whole, and
+    /// the container ends with its member, then the container gets the whole slot: the other program would punch a hole
     /// there, and so make the image shorter.
-    pub(super) fn settle(&self, is_whole: bool) -> Result<()> {
+    pub(super) fn settle(&self, size_bytes: u64) -> Result<()> {
         let has = self.len_bytes();
         if self.is_left_out() {
             return self.set_len(has);
         }
         let (slots, rest) = self.layout.slots(has);
-        if is_whole && rest > 1 && self.is_written.load(Ordering::Relaxed) {
+        let is_short = rest > 0 && self.layout.blocks(size_bytes) == (slots + 1, 0);
+        if is_short && self.is_written.load(Ordering::Relaxed) {
             return self.set_len(self.layout.slot(slots).end);
         }
         Ok(())

@@ -124,3 +124,47 @@ fn an_image_that_no_file_can_hold_is_refused() {
     assert_eq!(image.resize(u64::MAX).unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(image.size(), 5);
 }
+
+/// A last block of no bytes, as a marker alone or as a member of nothing, is no part of the image.
+#[test]
+fn a_slot_behind_the_end_becomes_a_block_only_if_the_image_grows() {
+    let mut nothing = vec![0; 64];
+    let len = libdeflater::Compressor::default().gzip_compress(&[], &mut nothing).unwrap();
+    let member = [&[1], &nothing[..len]].concat();
+    for behind in [&[0][..], &member] {
+        for blocks in [0, 2] {
+            let medium = Arc::new(MemoryMedium::new("memory", 0));
+            let size = blocks * 12_287;
+            drop(SpgzImage::create(Arc::clone(&medium), 12_287, size).unwrap());
+            medium.write_at(behind, 4096 + blocks * 12_288).unwrap();
+            let mut image = SpgzImage::open(Arc::clone(&medium), OnDamage::Report).unwrap();
+            assert_eq!(image.size(), size);
+            if size > 0 {
+                image.write_at(&[7; 12_287], 0).unwrap();
+            }
+            image.flush().unwrap();
+            assert_eq!(
+                SpgzImage::open(Arc::clone(&medium), OnDamage::Report).unwrap().size(),
+                size
+            );
+            image.resize(size + 100).unwrap();
+            let image = SpgzImage::open(medium, OnDamage::Report).unwrap();
+            assert_eq!(image.size(), size + 100);
+            let mut bytes = [1; 100];
+            image.read_at(&mut bytes, size).unwrap();
+            assert_eq!(bytes, [0; 100]);
+        }
+    }
+}
+
+#[test]
+fn a_container_that_ends_with_its_last_member_gets_the_whole_slot_once_it_is_written() {
+    let bytes = super::vectors::container("min-last-full.spgz");
+    let image = SpgzImage::open(super::peer::medium_of(&bytes), OnDamage::Report).unwrap();
+    image.flush().unwrap();
+    assert_eq!(image.medium().len().unwrap(), bytes.len() as u64, "nothing was written");
+    image.write_at(b"x", 0).unwrap();
+    image.flush().unwrap();
+    assert_eq!(image.medium().len().unwrap(), 4096 + 2 * 12_288);
+    assert_eq!(image.size(), 2 * 12_287);
+}

@@ -97,7 +97,7 @@ fn a_damaged_block_that_nobody_read_is_not_repaired() {
     let image = SpgzImage::open(medium, OnDamage::Repair).unwrap();
     image.write_at(b"x", 0).unwrap();
     image.flush().unwrap();
-    assert_eq!(image.check(&Task::silent()).unwrap(), [2 * BLOCK..3 * BLOCK]);
+    assert_eq!(image.check(&Task::silent()).unwrap(), peer::only(2 * BLOCK..3 * BLOCK));
     assert_eq!(image.repaired(), []);
 }
 
@@ -109,7 +109,7 @@ fn an_image_whose_last_block_is_damaged_ends_before_it_once_it_is_flushed() {
     assert_eq!(error.location().unwrap().range, Some(4 * BLOCK..5 * BLOCK));
     let image = SpgzImage::open(Arc::clone(&medium), OnDamage::Repair).unwrap();
     assert_eq!(image.size(), 4 * BLOCK);
-    assert_eq!(image.repaired(), std::iter::once(4 * BLOCK..5 * BLOCK).collect::<Vec<_>>());
+    assert_eq!(image.repaired(), peer::only(4 * BLOCK..5 * BLOCK));
     assert!(read(&image) == bytes[..4 * 12_287]);
     assert!(peer::bytes_of(&medium) == before);
     image.flush().unwrap();

@@ -123,3 +123,8 @@ pub(crate) fn medium_of(bytes: &[u8]) -> std::sync::Arc<image::MemoryMedium> {
     }
     std::sync::Arc::new(medium)
 }
+
+/// A list of one range.
+pub(crate) fn only(range: std::ops::Range<u64>) -> Vec<std::ops::Range<u64>> {
+    std::iter::once(range).collect()
+}

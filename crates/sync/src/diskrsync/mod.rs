@@ -13,6 +13,7 @@ mod header;
 mod holes;
 mod incoming;
 mod outgoing;
+mod patch;
 mod shape;
 mod source;
 mod target;

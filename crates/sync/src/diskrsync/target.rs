@@ -1,12 +1,11 @@
 //! The target end: sends digests, and writes what comes in answer.
 
-use std::ops::Range;
-
-use image::{Error, ErrorKind, ImageMut, Phase, Result, Task};
+use image::{Error, ErrorKind, Phase, Result, Task};
 
 use super::header::{header, read_header};
 use super::incoming::Incoming;
 use super::outgoing::{Outgoing, with_output};
+use super::patch::{Patch, with_patch};
 use super::tree::{DIGEST_BYTES, Tree};
 use super::{How, Node, Report, SOURCE, Shape, reply, tail};
 use crate::{Target, Wire};
@@ -16,7 +15,7 @@ use crate::{Target, Wire};
 /// Digests are sent ahead: after that of a leaf it is known which comes next, so that only the answers to inner nodes are
 /// waited for.
 ///
-/// Phases of the task: as [`source`](super::source).
+/// Phases of the task: as [`source`](super::source()).
 ///
 /// # Errors
 ///
@@ -52,22 +51,22 @@ pub fn target(
             ..Report::default()
         };
         if let Some(tree) = tree {
-            let patch = Patch::new(target.image());
             let ahead = Ahead::new(&tree, shape, out)?;
-            Answers { incoming: &mut incoming, shape, ahead, patch, task, report: &mut report }
-                .apply()?;
+            let answers = Answers { incoming: &mut incoming, shape, ahead, task };
+            let (done, _) =
+                with_patch(target.image(), how.threads, |patch| answers.apply(patch, &mut report));
+            done?;
         }
         if size > old {
             // What is new in a file is zero; a device may have held anything there.
             let fresh_from = target.image().size().max(old);
             target.resize(size)?;
-            let patch = Patch::new(target.image());
-            let (incoming, report) = (&mut incoming, &mut report);
-            let mut tail = Tail { incoming, size, at: old, fresh_from, patch, task, report };
-            if let Err(error) = tail.apply() {
+            let mut tail = Tail { incoming: &mut incoming, size, at: old, fresh_from, task };
+            let (done, unwritten_from) =
+                with_patch(target.image(), how.threads, |patch| tail.apply(patch, &mut report));
+            if let Err(error) = done {
                 // The size must not say that more came than did. What did come is not sent again.
-                let came = tail.patch.written_until.max(old);
-                let _ = target.resize(came);
+                let _ = target.resize(tail.at.min(unwritten_from).max(old));
                 return Err(error);
             }
         } else if size < old {
@@ -112,13 +111,11 @@ struct Answers<'a, 'w> {
     incoming: &'a mut Incoming<'w>,
     shape: Shape,
     ahead: Ahead<'a>,
-    patch: Patch<'a>,
     task: &'a Task,
-    report: &'a mut Report,
 }
 
 impl Answers<'_, '_> {
-    fn apply(mut self) -> Result<()> {
+    fn apply(mut self, patch: &mut Patch<'_>, report: &mut Report) -> Result<()> {
         let mut next = Some(Node { level: 0, index: 0 });
         while let Some(node) = next {
             self.task.checkpoint()?;
@@ -135,16 +132,16 @@ impl Answers<'_, '_> {
                     self.shape.next(node)
                 }
                 (reply::HOLE, true) => {
-                    self.patch.zero(range)?;
-                    self.report.zeroed_bytes += len;
+                    patch.zero(range)?;
+                    report.zeroed_bytes += len;
                     self.task.advance(len);
                     self.shape.next(node)
                 }
                 (reply::DIFFERENT, true) => {
                     let name =
                         |got| format!("after {got} bytes of the data of {}", self.shape.name(node));
-                    self.patch.take(self.incoming, range, self.task, name)?;
-                    self.report.data_bytes += len;
+                    patch.take(self.incoming, range, self.task, name)?;
+                    report.data_bytes += len;
                     self.shape.next(node)
                 }
                 (reply, is_leaf) => {
@@ -160,7 +157,7 @@ impl Answers<'_, '_> {
                 self.ahead.send_from(next)?;
             }
         }
-        self.patch.flush()
+        Ok(())
     }
 }
 
@@ -171,20 +168,11 @@ struct Tail<'a, 'w> {
     at: u64,
     /// From here on all is zero already.
     fresh_from: u64,
-    patch: Patch<'a>,
     task: &'a Task,
-    report: &'a mut Report,
 }
 
 impl Tail<'_, '_> {
-    fn apply(&mut self) -> Result<()> {
-        let done = self.apply_all();
-        // Also what came before it failed.
-        let written = self.patch.flush();
-        done.and(written)
-    }
-
-    fn apply_all(&mut self) -> Result<()> {
+    fn apply(&mut self, patch: &mut Patch<'_>, report: &mut Report) -> Result<()> {
         while let Some(record) = self.incoming.take_byte()? {
             self.task.checkpoint()?;
             let left = self.size - self.at;
@@ -196,8 +184,8 @@ impl Tail<'_, '_> {
                 return Err(self.lie(sentence));
             }
             let len = match record {
-                tail::BLOCK => self.block(left.min(tail::CHUNK_BYTES))?,
-                tail::HOLE => self.hole(left)?,
+                tail::BLOCK => self.block(left.min(tail::CHUNK_BYTES), patch, report)?,
+                tail::HOLE => self.hole(left, patch, report)?,
                 _ => {
                     let sentence = format!(
                         "{SOURCE} sent record {record} at offset {}; 0 or 1 are possible",
@@ -218,16 +206,16 @@ impl Tail<'_, '_> {
         Ok(())
     }
 
-    fn block(&mut self, len: u64) -> Result<u64> {
+    fn block(&mut self, len: u64, patch: &mut Patch<'_>, report: &mut Report) -> Result<u64> {
         let range = self.at..self.at + len;
         let place =
             |got| format!("after {got} bytes of the block at {}..{}", range.start, range.end);
-        self.patch.take(self.incoming, range.clone(), self.task, place)?;
-        self.report.data_bytes += len;
+        patch.take(self.incoming, range.clone(), self.task, place)?;
+        report.data_bytes += len;
         Ok(len)
     }
 
-    fn hole(&mut self, left: u64) -> Result<u64> {
+    fn hole(&mut self, left: u64, patch: &mut Patch<'_>, report: &mut Report) -> Result<u64> {
         let at = self.at;
         let mut len = [0; 8];
         self.incoming.take(&mut len, |got| {
@@ -245,92 +233,14 @@ impl Tail<'_, '_> {
         };
         let held_end = self.fresh_from.min(at + len);
         if at < held_end {
-            self.patch.zero(at..held_end)?;
+            patch.zero(at..held_end)?;
         }
-        self.report.zeroed_bytes += len;
+        report.zeroed_bytes += len;
         self.task.advance(len);
         Ok(len)
     }
 
     fn lie(&self, sentence: String) -> Error {
         Error::new(ErrorKind::Damaged, sentence).at(SOURCE, Some(self.at..self.size))
-    }
-}
-
-/// What is to be written: data up to [`WRITE_BYTES`], or zeroes, in one run.
-struct Patch<'a> {
-    image: &'a dyn ImageMut,
-    data: Vec<u8>,
-    data_at: u64,
-    zeroes: Range<u64>,
-    /// Where that ends which was written last.
-    written_until: u64,
-}
-
-/// The longest write, in bytes.
-const WRITE_BYTES: usize = 1 << 20;
-
-impl<'a> Patch<'a> {
-    fn new(image: &'a dyn ImageMut) -> Self {
-        Patch { image, data: Vec::new(), data_at: 0, zeroes: 0..0, written_until: 0 }
-    }
-
-    /// Takes the bytes of `range` from the source. `place` says where it is, from how many of them came, if that ends.
-    fn take(
-        &mut self,
-        incoming: &mut Incoming<'_>,
-        range: Range<u64>,
-        task: &Task,
-        place: impl Fn(u64) -> String,
-    ) -> Result<()> {
-        let mut at = range.start;
-        while at < range.end {
-            task.checkpoint()?;
-            if self.data_at + self.data.len() as u64 != at || self.data.len() == WRITE_BYTES {
-                self.flush()?;
-                self.data_at = at;
-            }
-            let held = self.data.len();
-            let len = (range.end - at).min((WRITE_BYTES - held) as u64);
-            self.data.resize(held + len as usize, 0);
-            let before = at - range.start;
-            let came = incoming.take(&mut self.data[held..], |got| place(before + got as u64));
-            if came.is_err() {
-                self.data.truncate(held);
-            }
-            came?;
-            at += len;
-            task.advance(len);
-        }
-        Ok(())
-    }
-
-    /// Makes `range` zero, together with the zeroes before it if it touches them.
-    fn zero(&mut self, range: Range<u64>) -> Result<()> {
-        if self.zeroes.is_empty() || self.zeroes.end != range.start {
-            self.flush()?;
-            self.zeroes = range;
-        } else {
-            self.zeroes.end = range.end;
-        }
-        Ok(())
-    }
-
-    /// Writes what is held.
-    fn flush(&mut self) -> Result<()> {
-        if !self.data.is_empty() {
-            let data = std::mem::take(&mut self.data);
-            self.image.write_at(&data, self.data_at)?;
-            self.written_until = self.data_at + data.len() as u64;
-            // The memory is used again.
-            self.data = data;
-            self.data.clear();
-        }
-        if !self.zeroes.is_empty() {
-            let zeroes = std::mem::replace(&mut self.zeroes, 0..0);
-            self.image.zero(zeroes.clone())?;
-            self.written_until = zeroes.end;
-        }
-        Ok(())
     }
 }

@@ -8,10 +8,10 @@ use digest::blake3::{self, Hasher};
 use digest::is_zero;
 use image::{Extent, ExtentKind, Image, Result};
 
-use super::cut::Cut;
+use super::cut::{Cut, block_range};
 use super::frame::Short;
 use super::link::Link;
-use super::{BLOCK_BYTES, Digest, PAGE_BYTES};
+use super::{Digest, PAGE_BYTES};
 
 /// How much is read at once, in bytes: still in the processor's cache when its digest is taken.
 pub(super) const PIECE_BYTES: usize = 256 << 10;
@@ -200,16 +200,9 @@ impl<'a> Content<'a> {
     }
 }
 
-/// Where the block `number` lies; it may reach past the end of the image.
-pub(super) fn block_range(number: u64) -> Range<u64> {
-    number * BLOCK_BYTES..(number + 1) * BLOCK_BYTES
-}
-
 /// The first half of `digest`.
 pub(super) fn short(digest: &Digest) -> Short {
-    let (first, _) = digest.split_at(16);
-    // Half of 32 bytes.
-    std::array::from_fn(|at| first[at])
+    std::array::from_fn(|at| digest[at])
 }
 
 /// A digest that is being taken. As long as all is zero, it only counts.

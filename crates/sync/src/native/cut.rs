@@ -7,7 +7,7 @@ use image::Result;
 use image::ranges::RangeSet;
 
 use super::frame::breach;
-use super::{Digest, PAGE_BYTES, Shape};
+use super::{BLOCK_BYTES, Digest, PAGE_BYTES, Shape};
 
 /// The most ranges that a scope may have.
 const RANGES_MAX: usize = 1 << 20;
@@ -133,6 +133,12 @@ impl Cut {
         whole.into_iter().chain(inside)
     }
 
+    /// Those of `blocks` that are compared, at least in parts.
+    pub(super) fn blocks(&self, blocks: Range<u64>) -> Vec<u64> {
+        let is_compared = |block: &u64| self.parts(block_range(*block)).next().is_some();
+        blocks.filter(is_compared).collect()
+    }
+
     /// How many bytes of the region `number` are compared.
     pub(super) fn bytes_of(&self, number: u64) -> u64 {
         self.parts(self.range(number)).map(|part| part.end - part.start).sum()
@@ -165,6 +171,11 @@ impl Cut {
             each(piece);
         }
     }
+}
+
+/// Where the block `number` lies; it may reach past the end of the image.
+pub(super) fn block_range(number: u64) -> Range<u64> {
+    number * BLOCK_BYTES..(number + 1) * BLOCK_BYTES
 }
 
 /// The root digest of an image of `shape`, of whose regions these are the digests.
@@ -321,7 +332,8 @@ mod tests {
 
     #[test]
     fn a_scope_of_too_many_ranges_is_widened() {
-        let scope: RangeSet = (0..(RANGES_MAX as u64) * 2).map(|n| n * 8192..n * 8192 + 1).collect();
+        let scope: RangeSet =
+            (0..(RANGES_MAX as u64) * 2).map(|n| n * 8192..n * 8192 + 1).collect();
         let cut = Cut::scoped(Shape::of(1 << 35), &scope);
         assert!(cut.scope.as_ref().unwrap().ranges.len() <= RANGES_MAX);
         assert!(scope.iter().step_by(1001).all(|range| cut.contains(&range)));
@@ -330,13 +342,13 @@ mod tests {
     #[test]
     fn a_scope_that_makes_no_sense_is_refused() {
         let bad: [&[u8]; 8] = [
-            &[0],                      // no length
-            &[0, 0],                   // nothing
-            &[0, 200, 1],              // past the end
-            &[1, 1, 0, 1],             // touches the one before
-            &[0x80],                   // no end
-            &[0xff; 11],               // never ends
-            &[0, 1, 0xff],             // no end in the second
+            &[0],                                                 // no length
+            &[0, 0],                                              // nothing
+            &[0, 200, 1],                                         // past the end
+            &[1, 1, 0, 1],                                        // touches the one before
+            &[0x80],                                              // no end
+            &[0xff; 11],                                          // never ends
+            &[0, 1, 0xff],                                        // no end in the second
             &[255, 255, 255, 255, 255, 255, 255, 255, 255, 2, 1], // more than 64 bits
         ];
         for bytes in bad {

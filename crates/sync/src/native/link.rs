@@ -299,7 +299,10 @@ impl Link {
     /// If nothing can be sent any more, the reason may still be on its way here.
     fn look_for_loss(&self) -> Result<()> {
         let mut queues = self.queues();
-        if queues.lost.as_ref().is_some_and(|(_, since)| queues.is_read || since.elapsed() > PATIENCE)
+        if queues
+            .lost
+            .as_ref()
+            .is_some_and(|(_, since)| queues.is_read || since.elapsed() > PATIENCE)
             && let Some((error, _)) = queues.lost.take()
         {
             return Err(error);

@@ -1,4 +1,16 @@
 //! The native protocol: a BLAKE3 tree of two levels and a half, everything pipelined, a proof at the end.
+//!
+//! `docs/sync-protocol.md` says what goes over the wire. Each end has one thread that writes to it, one that reads, and
+//! others that work on the image (`source/`, `target/`); `link` is what they all share.
+//!
+//! **No deadlock.** Who waits for whom: a source's worker for room on its way to the wire, that for the wire, that for the
+//! target's reader, that for room on the target's desk, that for a target's worker, and that for the disk alone, since
+//! its answers go into a queue that never waits (the target's reader refuses questions where it grows too long). A
+//! source's reader waits for nothing, so the target's writing thread comes to an end as well. No chain has a ring.
+//!
+//! **No race.** A target takes the digest of a region before it tells it, refuses writes to what it did not tell, and
+//! takes every region again that was written before it says that it holds it. A source sends nothing about a block while
+//! a question about it is open.
 
 mod book;
 mod content;
@@ -18,10 +30,10 @@ use image::ranges::RangeSet;
 use image::{Error, Image, Result, Task};
 
 use crate::{Target, Wire};
-use frame::Frame;
-use hello::Hello;
 pub use book::{Book, NoBook};
 pub use cut::root_of;
+use frame::Frame;
+use hello::Hello;
 pub use overhear::{Heard, Overhear};
 pub use shape::{BLOCK_BYTES, Digest, PAGE_BYTES, Shape};
 

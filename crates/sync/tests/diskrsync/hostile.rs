@@ -188,6 +188,25 @@ fn bytes_behind_the_end_are_ignored_where_nothing_is_due() {
     replay_source(&held(&[]), &bytes, Cut::Whole, 1).0.unwrap();
 }
 
+#[test]
+fn what_came_of_a_tail_that_ends_early_is_kept() {
+    let source: Vec<u8> = (0..700_000_u32).map(|at| (at / 5) as u8).collect();
+    let (_, stream) = replay_source(&held(&source), &header(0), Cut::Whole, 1);
+    for (came, kept) in [(16, 0), (16 + 1 + 131_071, 0), (600_000, 4 * 131_072)] {
+        let mut target = HeldTarget::new(held(&[]));
+        replay_target(&mut target, &stream[..came], Cut::Odd, 2).0.unwrap_err();
+        assert!(content(&target.image) == source[..kept], "{came}");
+    }
+    // The write that fails is not the last one.
+    let source = vec![3; 9 << 20];
+    let fault = Fault::Unwritable(5 << 20..(5 << 20) + 1);
+    let mut target = HeldTarget::new(Faulty::new(held(&[]), [fault]));
+    let (_, stream) = replay_source(&held(&source), &header(0), Cut::Whole, 1);
+    let error = replay_target(&mut target, &stream, Cut::Whole, 2).0.unwrap_err();
+    assert_eq!(error.location().unwrap().name, "the faulty image");
+    assert!(content(&target.image) == source[..5 << 20]);
+}
+
 /// Where a stream may be cut: everywhere near its ends, and here and there between.
 fn cuts(len: usize) -> impl Iterator<Item = usize> {
     let mut rng = Rng::with_seed(len as u64);

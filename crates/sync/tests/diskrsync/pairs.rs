@@ -83,8 +83,8 @@ fn two_hundred_pairs_of_images_become_equal() {
         let mut target = HeldTarget::new(held(&old));
         // The smallest pipes are for small images, or it takes its time.
         let capacity_bytes = match rng.u8(0..3) {
-            0 if source.len() < 200_000 => 1,
-            1 => 700,
+            0 if source.len() < 50_000 => 1,
+            1 if source.len() < 600_000 => 700,
             _ => 65_536,
         };
         let (sent, applied) = both(&image, &mut target, capacity_bytes, rng.usize(1..4));

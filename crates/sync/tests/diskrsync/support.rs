@@ -76,7 +76,8 @@ pub(super) fn generate(kind: &str, seed: u64, len: usize) -> Vec<u8> {
                 bytes.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
             }
             "text" => {
-                bytes.extend_from_slice(format!("line {} of {seed}\n", seed + step).as_bytes())
+                let line = format!("line {} of {seed}\n", seed + step);
+                bytes.extend_from_slice(line.as_bytes());
             }
             _ => panic!("no generator is called {kind}"),
         }

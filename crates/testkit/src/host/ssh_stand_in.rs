@@ -69,8 +69,7 @@ exit $status
                 for name in ["there", "back"] {
                     let (folder, carried) = (folder.clone(), Arc::clone(&carried));
                     thread::spawn(move || {
-                        let count =
-                            if name == "there" { &carried.there } else { &carried.back };
+                        let count = if name == "there" { &carried.there } else { &carried.back };
                         carry(&folder, name, delay, count);
                     });
                 }
@@ -120,7 +119,8 @@ exit $status
 impl Drop for SshStandIn {
     fn drop(&mut self) {
         // An empty line ends the thread that waits for calls.
-        if let Ok(mut calls) = OpenOptions::new().read(true).write(true).open(self.folder.join("calls"))
+        if let Ok(mut calls) =
+            OpenOptions::new().read(true).write(true).open(self.folder.join("calls"))
         {
             let _ = calls.write_all(b"\n");
         }
@@ -130,9 +130,8 @@ impl Drop for SshStandIn {
 /// Carries bytes from `NAME.in` to `NAME.out`, each of them `delay` later.
 fn carry(folder: &Path, name: &str, delay: Duration, count: &AtomicU64) {
     const PIECES: usize = 1024;
-    let open = |end: &str, options: &OpenOptions| {
-        options.open(folder.join(format!("{name}.{end}"))).ok()
-    };
+    let open =
+        |end: &str, options: &OpenOptions| options.open(folder.join(format!("{name}.{end}"))).ok();
     let Some(mut from) = open("in", OpenOptions::new().read(true)) else { return };
     let (sender, receiver) = sync_channel::<(Instant, Vec<u8>)>(PIECES);
     let Some(to) = open("out", OpenOptions::new().write(true)) else { return };

@@ -46,7 +46,10 @@ impl Sshd {
                 return Sshd { folder, child };
             }
         }
-        panic!("sshd does not start: {}", fs::read_to_string(folder.join("log")).unwrap_or_default())
+        panic!(
+            "sshd does not start: {}",
+            fs::read_to_string(folder.join("log")).unwrap_or_default()
+        )
     }
 
     /// What ssh has to be told to come here, to be put before the host.

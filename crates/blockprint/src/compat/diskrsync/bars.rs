@@ -60,9 +60,9 @@ impl Bars {
         done
     }
 
-    /// Something begins here; what began before is done.
+    /// Something begins here; what began before is done. What has no size needs no bar.
     pub(super) fn begin_here(&self, side: Option<ServeRole>, phase: Phase, total_bytes: u64) {
-        if self.shown && phase != Phase::Map {
+        if self.shown && phase != Phase::Map && total_bytes > 0 {
             let mut here = lock(&self.here);
             if let Some(done) = here.replace(self.bar(side, phase, total_bytes)) {
                 done.finish();

@@ -25,7 +25,6 @@ pub(super) fn run(cli: &Cli, program: &OsStr, source: &OsStr, target: &OsStr) ->
         (Some(_), None) => Some(ServeRole::Target),
         _ => None,
     };
-    let pulls = local == Some(ServeRole::Target);
     let target = target.place();
     refuse_folder(&target)?;
     let bars = Arc::new(Bars::new(cli.verbose));
@@ -55,7 +54,7 @@ pub(super) fn run(cli: &Cli, program: &OsStr, source: &OsStr, target: &OsStr) ->
         sync::perform(plan, &task)
     })?;
     if cli.verbose {
-        complain(&statistics(report.wire.unwrap_or_default(), pulls));
+        complain(&statistics(report.wire.unwrap_or_default(), local));
     }
     Ok(())
 }
@@ -72,11 +71,14 @@ fn refuse_folder(target: &Place) -> Result<()> {
     }
 }
 
-/// What went from the target to the source, and what went the other way.
-fn statistics(wire: WireBytes, pulls: bool) -> String {
-    let WireBytes { received_bytes, sent_bytes } = wire;
-    let (read, wrote) =
-        if pulls { (sent_bytes, received_bytes) } else { (received_bytes, sent_bytes) };
+/// What went from the target to the source, and what went the other way; nothing did if both are here.
+fn statistics(wire: WireBytes, here: Option<ServeRole>) -> String {
+    let WireBytes { received_bytes, sent_bytes, relayed_bytes } = wire;
+    let (read, wrote) = match here {
+        Some(ServeRole::Source) => (received_bytes, sent_bytes),
+        Some(ServeRole::Target) => (sent_bytes, received_bytes),
+        None => (received_bytes - relayed_bytes, relayed_bytes),
+    };
     format!("Read: {read}, wrote: {wrote}")
 }
 
@@ -110,9 +112,15 @@ mod tests {
 
     #[test]
     fn statistics_count_what_came_from_the_target_as_read() {
-        let wire = WireBytes { received_bytes: 80, sent_bytes: 17 };
-        assert_eq!(statistics(wire, false), "Read: 80, wrote: 17");
-        let wire = WireBytes { received_bytes: 17, sent_bytes: 80 };
-        assert_eq!(statistics(wire, true), "Read: 80, wrote: 17");
+        let wire = |received_bytes, sent_bytes, relayed_bytes| WireBytes {
+            received_bytes,
+            sent_bytes,
+            relayed_bytes,
+        };
+        let expected = "Read: 80, wrote: 17";
+        assert_eq!(statistics(wire(80, 17, 0), Some(ServeRole::Source)), expected);
+        assert_eq!(statistics(wire(17, 80, 0), Some(ServeRole::Target)), expected);
+        assert_eq!(statistics(wire(97, 97, 17), None), expected);
+        assert_eq!(statistics(WireBytes::default(), None), "Read: 0, wrote: 0");
     }
 }

@@ -91,9 +91,8 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Call, Re
         }
         let (name, mut value) = cut(&arg);
         let shown = String::from_utf8_lossy(name).into_owned();
-        let known = |table: &'static [&str]| {
-            table.iter().copied().find(|known| known.as_bytes() == name)
-        };
+        let known =
+            |table: &'static [&str]| table.iter().copied().find(|known| known.as_bytes() == name);
         if let Some(mode) = known(&MODES) {
             value = value.or_else(|| args.next_if(|next| !is_known_flag(next)));
             modes.push((mode, value.map(PathBuf::from)));
@@ -124,11 +123,11 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Call, Re
     let chosen = MODES.into_iter().find(|mode| has(mode));
     let Some(mode) = chosen else { return Err(usage("one of -c, -x and -s is needed")) };
     // Of one that is given twice the last counts, as there.
-    let given = modes.into_iter().rev().find(|(given, _)| *given == mode).and_then(|(_, path)| path);
+    let given =
+        modes.into_iter().rev().find(|(given, _)| *given == mode).and_then(|(_, path)| path);
     let mut operands = args.map(PathBuf::from);
-    let mut next = |what: &str| {
-        operands.next().ok_or_else(|| usage(&format!("-{mode} needs {what}")))
-    };
+    let mut next =
+        |what: &str| operands.next().ok_or_else(|| usage(&format!("-{mode} needs {what}")));
     let work = match mode {
         "b" => Work::Serve,
         mode => {
@@ -206,9 +205,12 @@ mod tests {
         }
         assert_eq!(read("-x C -"), Ok(extract("-")));
         let dense = Call { no_sparse: true, ..extract("OUT") };
-        for line in
-            ["-no-sparse -x C OUT", "-x C -no-sparse OUT", "-x -no-sparse C OUT", "-no-sparse=1 -x C OUT"]
-        {
+        for line in [
+            "-no-sparse -x C OUT",
+            "-x C -no-sparse OUT",
+            "-x -no-sparse C OUT",
+            "-no-sparse=1 -x C OUT",
+        ] {
             assert_eq!(read(line), Ok(dense.clone()), "{line}");
         }
         assert_eq!(read("-no-sparse -no-sparse=false -x C OUT"), Ok(extract("OUT")));

@@ -102,19 +102,16 @@ fn create(container: &Path, input: &Path, task: &Task) -> Result<()> {
         pack::perform(pack::plan(request)?, stream, task)?;
         return Ok(());
     }
-    let request =
-        CopyRequest { force: false, ..request(at(input, Format::Raw), at(container, Format::Spgz)) };
+    let request = CopyRequest {
+        force: false,
+        ..request(at(input, Format::Raw), at(container, Format::Spgz))
+    };
     copy::perform(copy::plan(request, task)?, task)?;
     Ok(())
 }
 
 /// Writes the image out. Returns what of it was damaged, and whether its end is lost.
-fn extract(
-    call: &Call,
-    container: &Path,
-    output: &Path,
-    task: &Task,
-) -> Result<(RangeSet, bool)> {
+fn extract(call: &Call, container: &Path, output: &Path, task: &Task) -> Result<(RangeSet, bool)> {
     let source = at(container, Format::Spgz);
     if output == Path::new("-") {
         return to_stream(call, source, &mut io::stdout().lock(), task);

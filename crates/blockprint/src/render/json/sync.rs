@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 use super::{ms, ranges};
 
 pub(crate) fn sync(report: &SyncReport) -> Value {
-    let root = report
-        .root
-        .map(|root| root.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let root =
+        report.root.map(|root| root.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     json!({
         "event": "result",
         "command": "sync",

@@ -68,7 +68,8 @@ pub(crate) fn scan(what: &Scan<'_>, task: &Task) -> Result<Differences> {
     });
     // Pieces are taken in order: once no more are taken, all before the one that differs are being finished.
     let enough = AtomicBool::new(false);
-    let supply = pairs(what.a, what.b, what.ranges.clone(), PIECE_BYTES).take_while(|_| !enough.load(Ordering::Relaxed));
+    let supply = pairs(what.a, what.b, what.ranges.clone(), PIECE_BYTES)
+        .take_while(|_| !enough.load(Ordering::Relaxed));
     let work = |pair: Pair, buf: &mut AlignedBuf| {
         let differing = compare_pair(what, &pair, buf)?;
         let len = pair.range.end - pair.range.start;

@@ -75,23 +75,24 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// The same as [`note`](Checkpoints::note) on a disk that may be full: if there is no earlier journal to go on
-    /// from, and punching holes in the target gives room to a new one, some of what was copied is given up for it.
+    /// from, and punching holes in the target gives room to a new one, some of what was copied is given up for it, in
+    /// multiples of `gives_room`.
     pub(super) fn note_last(
         &self,
         target: &dyn ImageMut,
         ledger: &Ledger,
         who: impl Fn() -> Result<Who>,
-        gives_room: bool,
+        gives_room: Option<u64>,
     ) -> Result<()> {
         let mut outcome = self.note(target, ledger, who()?);
         for room_bytes in JOURNAL_ROOMS_BYTES {
             let is_full = matches!(&outcome, Err(error) if error.kind() == ErrorKind::Full);
             // What an earlier journal calls done may not be touched.
-            let may_give_up = gives_room && !self.has_journal.get();
-            if !is_full || !may_give_up || self.flush_failed.get() {
+            let Some(unit_bytes) = gives_room.filter(|_| !self.has_journal.get()) else { break };
+            if !is_full || self.flush_failed.get() {
                 break;
             }
-            ledger.give_up_last(room_bytes);
+            ledger.give_up_last(room_bytes, unit_bytes);
             let (kept, _) = ledger.snapshot();
             if kept.is_empty() {
                 break;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use formats::spgz::rounded_block_bytes;
 use image::{Error, ErrorKind, Result};
 
-use super::{CopyRequest, NewMode};
 use super::sidecar::JournalPlace;
 use super::transfer::Shape;
+use super::{CopyRequest, NewMode};
 use crate::location::Format;
 use crate::registry::{self, Facts, MediumKind};
 use crate::target::{Claim, Layout, Opened, TargetKind, Wanted, refuse_same};

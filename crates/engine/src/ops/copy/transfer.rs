@@ -120,15 +120,21 @@ impl Ledger {
         (done.ranges.clone(), done.unreadable.clone())
     }
 
-    /// Takes back that the last `bytes`, or all if there are fewer, are done.
-    pub(crate) fn give_up_last(&self, bytes: u64) {
+    /// Takes back that the last `bytes`, or all if there are fewer, are done; what is kept ends at a multiple of
+    /// `unit_bytes`.
+    pub(crate) fn give_up_last(&self, bytes: u64, unit_bytes: u64) {
         let mut done = self.lock();
         let mut left = done.ranges.total_bytes().saturating_sub(bytes);
         let mut kept = RangeSet::new();
         for range in done.ranges.iter() {
-            let len = left.min(range.end - range.start);
-            kept.insert(range.start..range.start + len);
-            left -= len;
+            if left >= range.end - range.start {
+                left -= range.end - range.start;
+                kept.insert(range);
+            } else {
+                let end = range.start + left;
+                kept.insert(range.start..(end - end % unit_bytes).max(range.start));
+                break;
+            }
         }
         let end = kept.iter().last().map_or(0, |range| range.end);
         done.unreadable =
@@ -188,7 +194,9 @@ impl Transfer<'_> {
             };
             let most = match (extent.kind, self.shape.block_bytes) {
                 (ExtentKind::Data, _) | (_, None) => most,
-                (_, Some(block_bytes)) => most.checked_next_multiple_of(block_bytes).unwrap_or(most),
+                (_, Some(block_bytes)) => {
+                    most.checked_next_multiple_of(block_bytes).unwrap_or(most)
+                }
             };
             // Cut at multiples, so that all pieces but the first and last are aligned.
             let cut = (extent.offset - extent.offset % most).saturating_add(most).min(extent.end());

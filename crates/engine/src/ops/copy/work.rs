@@ -119,7 +119,8 @@ impl Work<'_> {
         let hopeless = [ErrorKind::Changed, ErrorKind::Damaged, ErrorKind::Unsupported];
         let useful = self.request.keep && !hopeless.contains(&error.kind());
         let left = target.left_behind("copied");
-        let gives_room = target.kind() != TargetKind::Device;
+        let unit_bytes = target.block_bytes().unwrap_or(1);
+        let gives_room = (target.kind() != TargetKind::Device).then_some(unit_bytes);
         let noted = useful
             && self
                 .checkpoints

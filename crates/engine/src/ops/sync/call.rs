@@ -54,7 +54,7 @@ pub(super) fn refuse_wishes(request: &SyncRequest, far: Far<'_>) -> Result<()> {
 }
 
 /// The protocol that was asked for. A command that was given is run as it is: its name says what it speaks.
-pub(super) fn asked_protocol(request: &SyncRequest) -> Protocol {
+fn asked_protocol(request: &SyncRequest) -> Protocol {
     match (request.protocol, &request.ssh.remote_command) {
         (Protocol::Auto, Some(command)) => {
             let program = command.split_whitespace().next_back().unwrap_or_default();
@@ -96,10 +96,14 @@ pub(super) fn call(
     request: &SyncRequest,
     far: Far<'_>,
     is_relayed: bool,
-    limit: Option<Limit>,
+    limit: Option<&Limit>,
     task: &Task,
 ) -> Result<Answered> {
-    let protocol = asked_protocol(request);
+    let protocol = match asked_protocol(request) {
+        // Nothing to fall back on.
+        Protocol::Auto if beyond_diskrsync(request, far.role).is_some() => Protocol::Native,
+        protocol => protocol,
+    };
     let line = command_line(request, protocol, far, is_relayed)?;
     let (lines, role) = (request.remote_lines.clone(), far.role);
     let hook: LineHook = Box::new(move |line| lines.hear(role, line));
@@ -146,10 +150,6 @@ fn command_line(
     match protocol {
         Protocol::Native => native(CommandLine::new()).map(CommandLine::finish),
         Protocol::Diskrsync => diskrsync(CommandLine::new()).map(CommandLine::finish),
-        // Nothing to fall back on.
-        Protocol::Auto if beyond_diskrsync(request, far.role).is_some() => {
-            native(CommandLine::new()).map(CommandLine::finish)
-        }
         Protocol::Auto => {
             let look = "if command -v blockprint >/dev/null 2>&1; then exec";
             let line = native(CommandLine::new().script(look))?;

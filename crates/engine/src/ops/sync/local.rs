@@ -55,7 +55,9 @@ pub(super) fn plan(
     refuse_foreign_onto_device(&source, &target)?;
     warn_about_source(&source.facts, task)?;
     if request.end.keep_digests != KeepDigests::No {
-        task.note("both are on this machine and are compared byte by byte: there are no digests to keep");
+        task.note(
+            "both are on this machine and are compared byte by byte: there are no digests to keep",
+        );
     }
     let scope = match &request.end.since {
         Some(clone) => {
@@ -280,12 +282,7 @@ fn total(ranges: &[Range<u64>]) -> u64 {
 }
 
 /// How many bytes of `ranges` progress will count.
-fn busy_bytes(
-    source: &dyn Image,
-    ranges: &[Range<u64>],
-    shape: Shape,
-    task: &Task,
-) -> Result<u64> {
+fn busy_bytes(source: &dyn Image, ranges: &[Range<u64>], shape: Shape, task: &Task) -> Result<u64> {
     if shape.counts_idle() {
         return Ok(total(ranges));
     }

@@ -195,6 +195,8 @@ pub struct WireBytes {
     pub received_bytes: u64,
     /// Bytes to there.
     pub sent_bytes: u64,
+    /// Of those received, bytes that the source said and that went on to the target; 0 unless both are remote.
+    pub relayed_bytes: u64,
 }
 
 /// Opens what is local, claims a local target, and refuses what has to be refused. Writes nothing, calls nobody.

@@ -9,7 +9,7 @@ use sync::{Target, Wire, diskrsync, native};
 
 use super::book::{self, KeptBook};
 use super::target::SyncTarget;
-use super::{EndRequest, since};
+use super::{EndRequest, since, warn_about_source};
 use crate::location::{Format, Location};
 use crate::registry::{self, Source};
 use crate::stores::Stores;
@@ -50,7 +50,7 @@ impl OpenSource {
             false => location.clone(),
         };
         let source = registry::open_source_over(&location, stores)?;
-        tell_of_looks(&source, task);
+        warn_about_source(&source.facts, task)?;
         let scope = match &end.since {
             None => None,
             Some(clone) if source.facts.is_plain_file() => {
@@ -72,12 +72,7 @@ impl OpenSource {
     }
 
     /// Plays it by the native protocol.
-    pub(super) fn native(
-        &self,
-        wishes: Wishes<'_>,
-        wire: Wire<'_>,
-        task: &Task,
-    ) -> Result<Played> {
+    pub(super) fn native(&self, wishes: Wishes<'_>, wire: Wire<'_>, task: &Task) -> Result<Played> {
         let facts = &self.source.facts;
         // In a scope regions are compared in parts, and a dry run leaves nothing behind.
         let book = match self.scope.is_none() && !wishes.dry_run {
@@ -105,7 +100,12 @@ impl OpenSource {
     }
 
     /// Plays it by diskrsync's protocol.
-    pub(super) fn diskrsync(&self, end: &EndRequest, wire: Wire<'_>, task: &Task) -> Result<Played> {
+    pub(super) fn diskrsync(
+        &self,
+        end: &EndRequest,
+        wire: Wire<'_>,
+        task: &Task,
+    ) -> Result<Played> {
         let facts = &self.source.facts;
         let unchanged = || facts.refuse_changed("synced");
         let how = diskrsync::How { threads: end.threads.count(), unchanged: &unchanged };
@@ -149,11 +149,8 @@ pub(super) fn diskrsync_target(
     wire: Wire<'_>,
     task: &Task,
 ) -> Result<Played> {
-    if let Err(error) = book::take_away(target, end) {
-        return Err(told(wire, error));
-    }
     let how = diskrsync::How { threads: end.threads.count(), unchanged: &|| Ok(()) };
-    let mut confirmed = Confirmed { target, confirm: Mutex::new(confirm) };
+    let mut confirmed = Confirmed { target, end, confirm: Mutex::new(confirm) };
     let report = diskrsync::target(&mut confirmed, wire, &how, task);
     let report = report.map_err(|error| with_remains(error, target))?;
     Ok(Played { report: in_common(&report), repaired: target.repaired(), book: None })
@@ -180,15 +177,6 @@ fn with_remains(error: Error, target: &SyncTarget) -> Error {
     }
 }
 
-fn tell_of_looks(source: &Source, task: &Task) {
-    if let Some(format) = source.facts.looks_like {
-        let name = source.facts.path.display();
-        task.warn(format!(
-            "{name} looks like a {format} file; its bytes are synced as they are"
-        ));
-    }
-}
-
 fn in_common(report: &diskrsync::Report) -> native::Report {
     native::Report {
         source_bytes: report.source_bytes,
@@ -204,6 +192,7 @@ fn in_common(report: &diskrsync::Report) -> native::Report {
 /// A target that is finished only if the other end has ended well.
 struct Confirmed<'a> {
     target: &'a mut SyncTarget,
+    end: &'a EndRequest,
     confirm: Mutex<&'a mut (dyn FnMut() -> Result<()> + Send)>,
 }
 
@@ -215,6 +204,8 @@ impl Target for Confirmed<'_> {
         self.target.may_be_partial()
     }
     fn begin(&mut self, source_bytes: u64) -> Result<()> {
+        // What is kept of the target will not hold any more, and nobody here learns what does.
+        book::take_away(self.target, self.end)?;
         self.target.begin(source_bytes)
     }
     fn image(&self) -> &dyn ImageMut {

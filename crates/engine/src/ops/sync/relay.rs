@@ -21,12 +21,12 @@ pub(super) fn relay(
     request: &SyncRequest,
     from: Far<'_>,
     to: Far<'_>,
-    limit: Option<Limit>,
+    limit: Option<&Limit>,
     task: &Task,
 ) -> Result<Done> {
     let call_both = |request: &SyncRequest| {
-        let target = call::call(request, to, true, limit.clone(), task)?;
-        let source = call::call(request, from, true, limit.clone(), task)?;
+        let target = call::call(request, to, true, limit, task)?;
+        let source = call::call(request, from, true, limit, task)?;
         Ok((source, target))
     };
     let (mut source, mut target) = call_both(request)?;
@@ -70,7 +70,10 @@ fn carry_both(
 }
 
 /// Carries until the end of `input`, which `output` is told by being dropped.
-fn carry(mut input: Box<dyn Read + Send>, mut output: Box<dyn Write + Send>) -> (io::Result<()>, Heard) {
+fn carry(
+    mut input: Box<dyn Read + Send>,
+    mut output: Box<dyn Write + Send>,
+) -> (io::Result<()>, Heard) {
     let mut overhear = Overhear::new();
     let mut buf = vec![0; PIECE_BYTES];
     let mut pass = || loop {
@@ -130,6 +133,7 @@ fn finish(
     let wire = WireBytes {
         received_bytes: from.received_bytes + to.received_bytes,
         sent_bytes: from.sent_bytes + to.sent_bytes,
+        relayed_bytes: from.received_bytes,
     };
     Ok(Done { way, report, repaired: RangeSet::new(), wire })
 }

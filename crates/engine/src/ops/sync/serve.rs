@@ -116,12 +116,7 @@ fn serve_diskrsync(
     Ok(Served::Done)
 }
 
-fn claim(
-    location: &Location,
-    end: &EndRequest,
-    dry_run: bool,
-    task: &Task,
-) -> Result<SyncTarget> {
+fn claim(location: &Location, end: &EndRequest, dry_run: bool, task: &Task) -> Result<SyncTarget> {
     let claiming = Claiming { location, end, source: None, source_name: None, dry_run };
     SyncTarget::claim(&claiming, task)
 }

@@ -62,6 +62,7 @@ pub(super) fn perform(plan: Plan, request: &SyncRequest, task: &Task) -> Result<
     let started = Instant::now();
     let Plan { here, target } = plan;
     let limit = request.limit_bytes_per_s.map(Limit::new);
+    let limit = limit.as_ref();
     let written = match &here {
         Here::Target(target) => target.path().display().to_string(),
         _ => target.to_string(),
@@ -119,7 +120,7 @@ type Outcome = (Result<Played>, Option<Peer>, Way);
 fn with_far(
     request: &SyncRequest,
     far: Far<'_>,
-    limit: Option<Limit>,
+    limit: Option<&Limit>,
     task: &Task,
     play: impl FnOnce(Answered) -> Outcome,
 ) -> Result<Done> {
@@ -182,11 +183,12 @@ fn wishes(request: &SyncRequest) -> Wishes<'_> {
 
 /// Of what went wrong here, there, and on the way, what tells most.
 fn most_telling(error: Error, peer: Option<Peer>, traffic: &Traffic, task: &Task) -> Error {
-    if let Err(cancelled) = task.checkpoint() {
-        return cancelled;
-    }
     let is_lost = traffic.has_ended();
     let ended = peer.map(Peer::leave);
+    if let Err(cancelled) = task.checkpoint() {
+        // Ours says what is left, if it is that of a task that was cancelled.
+        return if error.kind() == ErrorKind::Cancelled { error } else { cancelled };
+    }
     if !is_lost || is_said_by_peer(&error) {
         return error;
     }
@@ -195,7 +197,7 @@ fn most_telling(error: Error, peer: Option<Peer>, traffic: &Traffic, task: &Task
 }
 
 /// Whether the other end gave up and said why.
-pub(super) fn is_said_by_peer(error: &Error) -> bool {
+fn is_said_by_peer(error: &Error) -> bool {
     error.to_string().starts_with("the other end says: ")
 }
 

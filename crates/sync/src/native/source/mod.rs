@@ -1,9 +1,10 @@
 //! The source end: compares, asks, sends.
 //!
-//! Threads: one writes to the wire, one reads, the others ([`worker`]) take digests, compare blocks, and make data. What
+//! Threads: one writes to the wire, one reads, the others ([`worker`](End::worker)) take digests, compare blocks, and make data. What
 //! they share is the [`Table`]. The reader never waits: what it puts there is bounded by what was asked and by the number
 //! of regions.
 
+mod question;
 mod send;
 mod table;
 
@@ -202,7 +203,9 @@ impl End<'_> {
                     self.link.ring();
                     break;
                 }
-                other => return Err(breach(format!("sent the frame {} as a target", other.name()))),
+                other => {
+                    return Err(breach(format!("sent the frame {} as a target", other.name())));
+                }
             }
         }
         Ok(())

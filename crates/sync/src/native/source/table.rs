@@ -1,18 +1,18 @@
 //! What a source knows of both ends, what it has asked, and what is to be done.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use image::Result;
 
-use super::super::content::{Content, Zeroes, block_range, short};
+use super::super::content::Zeroes;
 use super::super::cut::Cut;
 use super::super::frame::{Frame, Short, Sums, breach};
 use super::super::link::Link;
 use super::super::row::Row;
-use super::super::{BLOCK_BYTES, Digest, PAGE_BYTES, QUESTION_BLOCKS};
+use super::super::{BLOCK_BYTES, Digest, QUESTION_BLOCKS};
+use super::question::Question;
 
 /// The most questions that wait for an answer.
 const QUESTIONS_MAX: usize = 1024;
@@ -20,8 +20,6 @@ const QUESTIONS_MAX: usize = 1024;
 const ASKED_MAX: u64 = 1 << 16;
 /// The most regions that differ and are not settled. What is known of those behind them waits.
 const OPEN_MAX: usize = 1 << 14;
-/// Pages are asked for if no more than one in so many blocks differs; else the blocks are sent.
-const FEW: usize = 4;
 
 /// What threads of a source share. What is in it is bounded by the number of regions, and by the limits above.
 pub(super) struct Table {
@@ -69,16 +67,6 @@ pub(super) enum Job {
     Fill(u64),
     /// Compare blocks or pages with what the target answered.
     Compare(Question, Vec<Short>),
-}
-
-/// What the target was asked, or will be.
-pub(super) struct Question {
-    /// The region.
-    pub(super) number: u64,
-    blocks: Vec<u64>,
-    of_pages: bool,
-    /// How many make the answer.
-    digests: u64,
 }
 
 impl Theirs {
@@ -275,7 +263,7 @@ impl Table {
             state.pages.push_back(question);
             return 0;
         }
-        state.release(number).then(|| cut.bytes_of(number)).unwrap_or_default()
+        if state.release(number) { cut.bytes_of(number) } else { 0 }
     }
 
     pub(super) fn add(&self, sums: &Sums) {
@@ -319,7 +307,7 @@ impl State {
             self.differing.push_front((number, upto));
             *self.open.entry(number).or_default() += 1;
         }
-        let blocks: Vec<u64> = compared_blocks(cut, first, upto);
+        let blocks = cut.blocks(first..upto);
         let digests = blocks.len() as u64;
         if digests > 0 {
             return Some(Question { number, blocks, of_pages: false, digests });
@@ -337,78 +325,4 @@ impl State {
         }
         is_settled
     }
-}
-
-/// Those of the blocks from `first` to before `end` that are compared, at least in parts.
-pub(in super::super) fn compared_blocks(cut: &Cut, first: u64, end: u64) -> Vec<u64> {
-    (first..end).filter(|block| cut.parts(block_range(*block)).next().is_some()).collect()
-}
-
-impl Question {
-    fn to_frame(&self, id: u32) -> Frame {
-        if self.of_pages {
-            return Frame::AskPages { id, blocks: self.blocks.clone() };
-        }
-        // Never empty, and at most `QUESTION_BLOCKS` apart.
-        let first = self.blocks[0];
-        let count = self.blocks.last().map_or(0, |last| last + 1 - first) as u16;
-        Frame::AskBlocks { id, first, count }
-    }
-
-    /// What is to be sent, and what is to be asked next, after `theirs` came for an answer.
-    pub(super) fn differing(
-        &self,
-        content: &Content<'_>,
-        cut: &Cut,
-        zeroes: &Zeroes,
-        theirs: &[Short],
-        buf: &mut [u8],
-    ) -> Result<(Vec<Range<u64>>, Option<Question>)> {
-        if self.of_pages {
-            let ours = content.pages(cut, &self.blocks, zeroes, buf)?;
-            let pages = self.blocks.iter().flat_map(|block| pages_of(cut, *block));
-            let mut ranges: Vec<Range<u64>> = Vec::new();
-            for (page, (ours, theirs)) in pages.zip(ours.iter().zip(theirs)) {
-                match ranges.last_mut() {
-                    _ if ours == theirs => {}
-                    Some(last) if last.end == page.start => last.end = page.end,
-                    _ => ranges.push(page),
-                }
-            }
-            return Ok((ranges, None));
-        }
-        let ours = content.blocks(cut, &self.blocks, zeroes, buf)?;
-        let zero = short(&zeroes.of(BLOCK_BYTES));
-        let mut differing = Vec::new();
-        let mut at_once = Vec::new();
-        for (block, (ours, theirs)) in self.blocks.iter().zip(ours.iter().zip(theirs)) {
-            match ours == theirs {
-                true => {}
-                // Zeroes cost nothing, and data in place of zeroes has no page that is alike, most likely.
-                false if *ours == zero || *theirs == zero => at_once.push(*block),
-                false => differing.push(*block),
-            }
-        }
-        if differing.len() * FEW > self.blocks.len().max(FEW) {
-            at_once.append(&mut differing);
-            at_once.sort_unstable();
-        }
-        let ranges = at_once.iter().flat_map(|block| cut.parts(block_range(*block))).collect();
-        let digests = differing.iter().map(|block| pages_of(cut, *block).count() as u64).sum();
-        let next = (!differing.is_empty()).then(|| Question {
-            number: self.number,
-            blocks: differing,
-            of_pages: true,
-            digests,
-        });
-        Ok((ranges, next))
-    }
-}
-
-/// The compared pages of a block.
-fn pages_of(cut: &Cut, block: u64) -> impl Iterator<Item = Range<u64>> + '_ {
-    cut.parts(block_range(block)).flat_map(|part| {
-        let end = part.end;
-        part.step_by(PAGE_BYTES as usize).map(move |at| at..end.min(at + PAGE_BYTES))
-    })
 }

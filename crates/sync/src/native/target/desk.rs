@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use image::Result;
 
-use super::super::content::{Content, Zeroes, block_range};
-use super::super::cut::Cut;
+use super::super::Digest;
+use super::super::content::Zeroes;
+use super::super::cut::{Cut, block_range};
 use super::super::frame::{Data, Frame, breach};
 use super::super::link::Link;
 use super::super::row::Row;
-use super::super::{BLOCK_BYTES, Digest, PAGE_BYTES, QUESTION_BLOCKS};
 use super::Queue;
+use super::question::Question;
 
 /// The most digests that a source may have asked for, and were not sent.
 const OWED_MAX: u64 = 1 << 18;
@@ -83,64 +84,6 @@ pub(super) enum Job {
 pub(super) enum Write {
     Data(Data),
     Zero(Range<u64>),
-}
-
-/// What the source wants to know.
-pub(super) struct Question {
-    id: u32,
-    blocks: Vec<u64>,
-    of_pages: bool,
-    /// How many make the answer.
-    pub(super) digests: u64,
-}
-
-impl Question {
-    pub(super) fn of_blocks(cut: &Cut, id: u32, first: u64, count: u16) -> Result<Self> {
-        let end = first.checked_add(u64::from(count)).filter(|end| *end <= blocks_of(cut));
-        let Some(end) = end.filter(|_| (1..=QUESTION_BLOCKS).contains(&u64::from(count))) else {
-            return Err(breach(format!("asked for {count} blocks from block {first} on")));
-        };
-        let is_compared = |block: &u64| cut.parts(block_range(*block)).next().is_some();
-        let blocks: Vec<u64> = (first..end).filter(is_compared).collect();
-        let digests = blocks.len() as u64;
-        Question { id, blocks, of_pages: false, digests }.checked()
-    }
-
-    pub(super) fn of_pages(cut: &Cut, id: u32, blocks: Vec<u64>) -> Result<Self> {
-        let is_sorted = blocks.is_sorted_by(|one, next| one < next);
-        let is_inside = blocks.last().is_some_and(|last| *last < blocks_of(cut));
-        if !is_sorted || !is_inside || blocks.len() as u64 > QUESTION_BLOCKS {
-            return Err(breach(format!("asked for the pages of {} blocks", blocks.len())));
-        }
-        let parts = blocks.iter().flat_map(|block| cut.parts(block_range(*block)));
-        let digests = parts.map(|part| (part.end - part.start).div_ceil(PAGE_BYTES)).sum();
-        Question { id, blocks, of_pages: true, digests }.checked()
-    }
-
-    fn checked(self) -> Result<Self> {
-        if self.digests == 0 {
-            return Err(breach("asked for what is not compared"));
-        }
-        Ok(self)
-    }
-
-    pub(super) fn answer(
-        &self,
-        content: &Content<'_>,
-        cut: &Cut,
-        zeroes: &Zeroes,
-        buf: &mut [u8],
-    ) -> Result<Frame> {
-        let (id, blocks) = (self.id, &self.blocks);
-        Ok(match self.of_pages {
-            true => Frame::Pages { id, digests: content.pages(cut, blocks, zeroes, buf)? },
-            false => Frame::Blocks { id, digests: content.blocks(cut, blocks, zeroes, buf)? },
-        })
-    }
-}
-
-fn blocks_of(cut: &Cut) -> u64 {
-    cut.shape().size_bytes.div_ceil(BLOCK_BYTES)
 }
 
 impl Desk {
@@ -316,7 +259,9 @@ impl Desk {
         if state.told != cut.count() {
             let told = state.told;
             let count = cut.count();
-            return Err(breach(format!("finished when {told} of {count} regions were known to it")));
+            return Err(breach(format!(
+                "finished when {told} of {count} regions were known to it"
+            )));
         }
         state.settled = state.told;
         let mark = Mark { below: state.told, is_last: true, came: state.came };
@@ -329,8 +274,8 @@ impl Desk {
         let mut state = self.lock();
         let written = state.unwritten.first().copied().unwrap_or(state.came);
         let mut last = None;
-        while let Some(mark) = state.marks.pop_front_if(|mark| mark.came <= written) {
-            last = Some(mark);
+        while state.marks.front().is_some_and(|mark| mark.came <= written) {
+            last = state.marks.pop_front();
         }
         last
     }
@@ -392,7 +337,11 @@ impl Desk {
             let zero_run = untold.iter().enumerate().take_while(is_zero).count();
             let frame = match zero_run {
                 0 => {
-                    let upto = untold.iter().enumerate().take(TELL_AT_ONCE).take_while(|one| !is_zero(one));
+                    let upto = untold
+                        .iter()
+                        .enumerate()
+                        .take(TELL_AT_ONCE)
+                        .take_while(|one| !is_zero(one));
                     let digests: Vec<Digest> = upto.map(|(_, digest)| *digest).collect();
                     state.told += digests.len() as u64;
                     Frame::Digests { first, digests }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod desk;
+mod question;
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -23,7 +24,8 @@ use super::link::Link;
 use super::{Book, Digest, How, Report, SIZE_MAX_BYTES, Shape};
 use crate::{Target, Wire};
 use apply::Writer;
-use desk::{Desk, Job, Mark, Question, Write};
+use desk::{Desk, Job, Mark, Write};
+use question::Question;
 
 /// What the threads share.
 struct End<'a> {
@@ -249,7 +251,9 @@ impl End<'_> {
                     desk.finish(cut)?;
                     self.link.ring();
                 }
-                other => return Err(breach(format!("sent the frame {} as a source", other.name()))),
+                other => {
+                    return Err(breach(format!("sent the frame {} as a source", other.name())));
+                }
             }
         }
         Ok(())
@@ -312,8 +316,7 @@ impl End<'_> {
             self.link.go_on()?;
             match job {
                 Job::Answer(question) => {
-                    let answer =
-                        question.answer(&contents.before, cut, &self.zeroes, &mut buf)?;
+                    let answer = question.answer(&contents.before, cut, &self.zeroes, &mut buf)?;
                     self.link.answer(answer.to_bytes(), question.digests);
                 }
                 Job::Write(sequence, write) => {
@@ -335,8 +338,7 @@ impl End<'_> {
                     }
                 }
                 Job::Hash(number) => {
-                    let known =
-                        if cut.is_scoped() { None } else { self.how.book.digest(number) };
+                    let known = if cut.is_scoped() { None } else { self.how.book.digest(number) };
                     let digest = match known {
                         Some(digest) => digest,
                         None => {

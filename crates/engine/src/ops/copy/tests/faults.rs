@@ -119,7 +119,7 @@ fn after_a_flush_that_failed_nothing_is_noted_any_more() {
     target.flush().unwrap();
     assert_eq!(note(3000).unwrap_err().kind(), ErrorKind::Io);
     assert!(checkpoints.flush(&target).is_err());
-    assert!(checkpoints.note_last(&target, &ledger, || Ok(who(SIZE)), true).is_err());
+    assert!(checkpoints.note_last(&target, &ledger, || Ok(who(SIZE)), Some(1)).is_err());
     assert_eq!(*stored.borrow(), [1000]);
     assert!(checkpoints.has_journal());
 }
@@ -145,7 +145,7 @@ fn where_the_journal_has_no_room_the_end_of_the_copy_makes_it() {
         let ledger = Ledger::default();
         ledger.finish(0..SIZE, Vec::new());
         let checkpoints = Checkpoints::new(store, false);
-        checkpoints.note_last(&target, &ledger, || Ok(who(SIZE)), true).unwrap();
+        checkpoints.note_last(&target, &ledger, || Ok(who(SIZE)), Some(1)).unwrap();
         let journal = stored.take().unwrap();
         assert_eq!(journal.done.iter().collect::<Vec<_>>(), std::slice::from_ref(&(0..kept)));
         let bytes = bytes_of(&target);
@@ -157,7 +157,7 @@ fn where_the_journal_has_no_room_the_end_of_the_copy_makes_it() {
 #[test]
 fn what_an_earlier_journal_calls_done_is_not_given_up() {
     let store = |_: &Journal| Err(Error::new(ErrorKind::Full, "no room"));
-    for (has_journal, gives_room) in [(true, true), (false, false)] {
+    for (has_journal, gives_room) in [(true, Some(1)), (false, None)] {
         let target = blank();
         target.write_at(&[7; 9000], 0).unwrap();
         let ledger = Ledger::default();

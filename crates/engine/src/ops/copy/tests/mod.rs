@@ -1,5 +1,6 @@
 //! The loop of a copy and its checkpoints, on media in memory that compare, fail, or lose their power.
 
+mod container;
 mod faults;
 mod power;
 mod shapes;

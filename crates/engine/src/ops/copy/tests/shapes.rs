@@ -181,10 +181,15 @@ fn what_is_given_up_is_the_last_and_no_longer_unreadable() {
     let done: image::ranges::RangeSet = [0..1000, 2000..3000, 5000..5500].into_iter().collect();
     let unreadable: image::ranges::RangeSet = [100..200, 2400..2600].into_iter().collect();
     let ledger = Ledger::resumed(done, unreadable);
-    ledger.give_up_last(1000);
+    ledger.give_up_last(1000, 1);
     let (done, unreadable) = ledger.snapshot();
     assert_eq!(done.iter().collect::<Vec<_>>(), [0..1000, 2000..2500]);
     assert_eq!(unreadable.iter().collect::<Vec<_>>(), [100..200, 2400..2500]);
-    ledger.give_up_last(1_000_000);
+    // In whole blocks, it is a little more.
+    ledger.give_up_last(100, 300);
+    assert_eq!(ledger.snapshot().0.iter().collect::<Vec<_>>(), [0..1000, 2000..2400]);
+    ledger.give_up_last(450, 4095);
+    assert!(ledger.snapshot().0.is_empty());
+    ledger.give_up_last(1_000_000, 1);
     assert!(ledger.snapshot().0.is_empty() && ledger.snapshot().1.is_empty());
 }

@@ -16,9 +16,7 @@ use super::{Base, Home, SyncTarget};
 use crate::location::{Format, Location};
 use crate::ops::sync::EndRequest;
 use crate::registry::{self, Facts, MediumKind};
-use crate::target::{
-    Claim, Hold, Layout, TargetKind, Wanted, lock_alone, refuse_same,
-};
+use crate::target::{Claim, Hold, Layout, TargetKind, Wanted, lock_alone, refuse_same};
 
 /// What is to become a target.
 pub(in crate::ops::sync) struct Claiming<'a> {
@@ -42,7 +40,8 @@ impl Claiming<'_> {
         let new_format = new_format(wish, &path);
         let is_empty = fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() == 0);
         // A file of no bytes is no image that anybody could miss.
-        let counts_as_missing = is_empty && (self.end.content_decides || wish == Some(Format::Spgz));
+        let counts_as_missing =
+            is_empty && (self.end.content_decides || wish == Some(Format::Spgz));
         let claim = Claim::new(Wanted {
             path,
             size_bytes: self.source.map_or(0, |facts| facts.size_bytes),
@@ -56,14 +55,14 @@ impl Claiming<'_> {
         let kind = claim.kind();
         let (path, hold, permissions) = claim.into_parts();
         let steps = &self.end.steps;
-        let mut guard = None;
+        let mut guards = Vec::new();
         let (home, base, format, held) = match hold {
             Hold::Device { medium } => {
                 self.refuse_for_device(&path, wish)?;
                 let held = match self.dry_run {
                     true => {
                         let reader = DeviceMedium::open(&path, Access::Read)?;
-                        guard = Some(Guard::Device { _claimed: medium });
+                        guards.push(Guard::Device { _claimed: medium });
                         Held::device(reader, steps)?
                     }
                     false => Held::device(medium, steps)?,
@@ -72,7 +71,7 @@ impl Claiming<'_> {
             }
             Hold::InPlace { medium } => {
                 let format = self.format_of(&path, &medium, wish, task)?;
-                let medium = self.for_reading(&path, medium, &mut guard)?;
+                let medium = self.for_reading(&path, medium, &mut guards)?;
                 (Home::InPlace, Base::Itself, format, Held::file(medium, format, steps)?)
             }
             Hold::File { directory, name, partial, replace } => {
@@ -91,8 +90,12 @@ impl Claiming<'_> {
                     false => (Base::Nothing, new_format),
                 };
                 self.check_wished_blocks(&path, format)?;
-                let leftover = self.leftover(&partial_path, format, &mut guard)?;
+                let leftover = self.leftover(&partial_path, format, &mut guards)?;
                 let (base, held) = match (leftover, base) {
+                    (Some(held), Base::CloneOf(old)) => {
+                        guards.push(Guard::File { _locked: old });
+                        (Base::Itself, held)
+                    }
                     (Some(held), _) => (Base::Itself, held),
                     (None, Base::CloneOf(old)) => {
                         let reader = FileMedium::open(&path, Access::Read)?;
@@ -122,7 +125,7 @@ impl Claiming<'_> {
             dry_run: self.dry_run,
             has_begun: false,
             is_done: false,
-            _guard: guard,
+            _guards: guards,
         };
         target.say_of_blocks(task);
         steps.reach("claimed");
@@ -272,7 +275,7 @@ impl Claiming<'_> {
         &self,
         path: &Path,
         format: Format,
-        guard: &mut Option<Guard>,
+        guards: &mut Vec<Guard>,
     ) -> Result<Option<Held>> {
         let medium = match FileMedium::open(path, Access::Write) {
             Ok(medium) => medium,
@@ -284,13 +287,14 @@ impl Claiming<'_> {
         if self.end.since.is_some() || is_container != (format == Format::Spgz) {
             return Ok(None);
         }
-        let medium = self.for_reading(path, medium, guard)?;
+        let medium = self.for_reading(path, medium, guards)?;
         let held = match Held::file(medium, format, &self.end.steps) {
             // Cut off where nothing can be made of it.
             Err(error) if error.kind() == ErrorKind::Damaged => return Ok(None),
             held => held?,
         };
-        let asked = self.end.block_bytes.map(|asked| rounded_block_bytes(asked.get())).transpose()?;
+        let asked =
+            self.end.block_bytes.map(|asked| rounded_block_bytes(asked.get())).transpose()?;
         Ok(Some(held).filter(|held| asked.is_none() || held.block_bytes() == asked))
     }
 
@@ -299,18 +303,18 @@ impl Claiming<'_> {
         &self,
         path: &Path,
         medium: FileMedium,
-        guard: &mut Option<Guard>,
+        guards: &mut Vec<Guard>,
     ) -> Result<FileMedium> {
         if !self.dry_run {
             return Ok(medium);
         }
         let reader = FileMedium::open(path, Access::Read)?;
-        *guard = Some(Guard::File { _locked: medium });
+        guards.push(Guard::File { _locked: medium });
         Ok(reader)
     }
 }
 
-/// What keeps others away in a dry run, and is never written.
+/// What keeps others away, and is never written.
 pub(super) enum Guard {
     File { _locked: FileMedium },
     Device { _claimed: DeviceMedium },

@@ -1,6 +1,5 @@
 //! The image of a target: a file, a device, or nothing yet.
 
-use std::fs::File;
 use std::ops::Range;
 
 use formats::raw::RawImage;
@@ -53,11 +52,6 @@ impl Held {
             What::File(image) => Some(image.medium()),
             What::Device(_) | What::Nothing(_) => None,
         }
-    }
-
-    /// The file below.
-    pub(super) fn as_file(&self) -> Option<&File> {
-        self.medium().map(FileMedium::file)
     }
 
     /// Whether it is a device, which keeps its size.

@@ -5,10 +5,10 @@ mod claim;
 mod held;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
+use formats::spgz::{SpgzImage, rounded_block_bytes};
 use image::layers::Checked;
 use image::ranges::RangeSet;
 use image::{Folder, Image, ImageMut, Phase, Replace, Result, Task};
@@ -17,10 +17,7 @@ use sys::{Directory, FileMedium};
 use crate::location::Format;
 use crate::ops::copy::forget_journal;
 use crate::publish::publish;
-use crate::registry::Identity;
-use crate::target::{
-    FileImage, Layout, NewPermissions, TargetKind, metadata_of, too_small, which_container,
-};
+use crate::target::{FileImage, Layout, NewPermissions, TargetKind, too_small};
 use crate::{Steps, Threads};
 pub(super) use claim::Claiming;
 use claim::{Guard, nothing_to_trust};
@@ -46,7 +43,8 @@ pub(super) struct SyncTarget {
     dry_run: bool,
     has_begun: bool,
     is_done: bool,
-    _guard: Option<Guard>,
+    /// Held until all is done, to keep others away.
+    _guards: Vec<Guard>,
 }
 
 /// Where the image lies while it is written.
@@ -93,9 +91,15 @@ impl SyncTarget {
         self.format
     }
 
-    /// The length of its blocks in bytes, if it is a container.
+    /// The length of its blocks in bytes, if it is or will be a container.
     pub(super) fn block_bytes(&self) -> Option<u64> {
-        self.held.get_ref().block_bytes()
+        let will_have = || {
+            let asked = self.block_bytes.map(|asked| rounded_block_bytes(asked.get()).ok());
+            asked.unwrap_or(Some(SpgzImage::<FileMedium>::BLOCK_BYTES_DEFAULT))
+        };
+        let is_container = self.format == Format::Spgz;
+        let has = self.held.get_ref().block_bytes();
+        has.or_else(|| will_have().filter(|_| is_container))
     }
 
     /// Whether what is compared and written is a partial file, of which nobody else knows: from the beginning on, if an
@@ -103,22 +107,6 @@ impl SyncTarget {
     pub(super) fn is_ours_alone(&self) -> bool {
         let is_open = self.has_begun || matches!(self.base, Base::Itself);
         matches!(self.home, Home::File { .. }) && is_open
-    }
-
-    /// Which medium holds what is compared with the source; `None` if nothing does yet. A file is named by its number and
-    /// the moment at which it was made; its size is given as 0.
-    pub(super) fn identity(&self) -> Result<Option<Identity>> {
-        let held = self.held.get_ref();
-        if held.is_device() {
-            let (path, size_bytes) = (self.path.clone(), held.size());
-            return Ok(Some(Identity::Device { path, size_bytes }));
-        }
-        held.medium().map(|medium| Ok(which_container(&metadata_of(medium)?))).transpose()
-    }
-
-    /// The file below what is compared, as it is open.
-    pub(super) fn file(&self) -> Option<&File> {
-        self.held.get_ref().as_file()
     }
 
     /// Damaged blocks of a container that were made anew.
@@ -247,9 +235,7 @@ impl sync::Target for SyncTarget {
                 self.is_done = true;
                 self.permissions
                     .apply(medium, &shown)
-                    .and_then(|()| {
-                        publish(directory, medium, partial, name, *replace, &self.steps)
-                    })
+                    .and_then(|()| publish(directory, medium, partial, name, *replace, &self.steps))
                     .map_err(|error| {
                         error.and(format!("the complete image is kept in {}", shown.display()))
                     })?;
