@@ -8,10 +8,11 @@ use testkit::host::{Needs, Outcome, TempDir, has_tool, require, run, skip, tool}
 
 use crate::support::{MIB, Part, blockprint, copy, make, make_mixed, make_noise};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "info",
     "copy",
     "compare",
+    "sync",
     "clone",
     "cat",
     "make",
@@ -68,6 +69,9 @@ fn a_command_line_that_is_not_understood_ends_with_2() {
         &["copy", "--limit", "fast", "a", "b"],
         &["copy", "--threads", "0", "a", "b"],
         &["compare", "--on-read-error", "zero", "a", "b"],
+        &["sync", "a"],
+        &["sync", "--format", "index", "a", "b"],
+        &["sync", "--serve", "target", "a", "b"],
         &[],
     ] {
         let outcome = call(&scratch, arguments).expect_exit(2);

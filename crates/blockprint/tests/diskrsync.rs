@@ -315,7 +315,7 @@ fn what_the_other_end_says_is_shown_and_its_exit_status_counts() {
     assert!(lines[1].contains("status 3"), "{outcome}");
     // Lines that look like progress nobody asked for are text like any other.
     let tale = "echo '[Start calc]' >&2; echo 'Size: 5' >&2";
-    let command = stranger(&net, &format!("{equal}; {tale}; exec cat > heard"));
+    let command = stranger(&net, &format!("{equal}; {tale}; exec head -c 80 > heard"));
     let outcome = net.call(&[&command, "h:a", "a"]).run().expect_ok();
     assert_eq!(outcome.stderr, "[Start calc]\nSize: 5\n", "{outcome}");
     let outcome = net.call(&[&command, "--verbose", "h:a", "a"]).run().expect_ok();

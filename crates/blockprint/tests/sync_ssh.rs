@@ -58,8 +58,9 @@ fn files_are_pushed_and_pulled_by_either_protocol_to_old_and_new_targets() {
                 assert_eq!(result["root"].is_string(), protocol == "native", "{outcome}");
                 assert!(result["sent_bytes"].as_u64().unwrap() > 0, "{outcome}");
                 assert_eq!(result["size_bytes"], 12 * MIB, "{outcome}");
+                // Zeroes that an old target has as data already are equal, and stay.
+                assert!(!is_new || allocated(&target) < 8 * MIB, "holes are gone");
             }
-            assert!(allocated(&target) < 11 * MIB, "holes are gone");
         }
     }
     assert_eq!(

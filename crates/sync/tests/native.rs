@@ -3,8 +3,9 @@
 use fastrand::Rng;
 use formats::raw::RawImage;
 use image::ranges::RangeSet;
-use image::{Error, ErrorKind, Extent, Image, Medium, MemoryMedium, Result};
+use image::{Error, ErrorKind, Extent, Image, ImageMut, Medium, MemoryMedium, Result};
 use sync::native::{Digest, Shape, root_of};
+use sync::{Hangup, Target, Wire};
 
 use super::native_support::{
     Ends, MemoryTarget, WatchedBook, changed, memory, random_bytes, random_len,
@@ -325,6 +326,101 @@ fn whoever_is_told_to_stop_stops_and_says_so() {
     }
 }
 
+#[test]
+fn an_image_of_many_tebibytes_that_is_nearly_all_holes_takes_a_moment() {
+    // Regions of 16 MiB, which are asked about in parts.
+    let size_bytes = 8 << 40;
+    let region = 700 << 30;
+    let sparse = |places: &[u64]| {
+        let medium = MemoryMedium::new("sparse", size_bytes);
+        places.iter().for_each(|at| medium.write_at(b"here", *at).unwrap());
+        RawImage::open(medium).unwrap()
+    };
+    let mut target = MemoryTarget::of(&[]);
+    target.is_now(sparse(&[5 << 30, region + 4096, region + (9 << 20)]));
+    let source = sparse(&[4 << 40, region, region + (9 << 20), region + (15 << 20)]);
+    let (report, _) = Ends::default().sync(&source, &mut target);
+    // One region is new, and of the other two pages.
+    assert_eq!(report.data_bytes, 3 * 4096);
+    assert_eq!(target.data_bytes(), 4 * 4096);
+    Ends::default().sync(&source, &mut target);
+}
+
+#[test]
+fn the_reason_is_heard_also_where_the_pipe_is_broken_by_it() {
+    let mut rng = Rng::with_seed(15);
+    let bytes: Vec<u8> = (0..20 << 20).map(|_| rng.u8(..)).collect();
+    for _ in 0..5 {
+        let ((one, two), (three, four)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+        let wire = |input, output| Wire {
+            input: Box::new(input),
+            output: Box::new(output),
+            hangup: Hangup::new(),
+        };
+        let (here, there) = (wire(one, four), wire(three, two));
+        let mut target = FullTarget(MemoryTarget::of(&[]));
+        let (source, there) = Ends::default().run_over(&memory(&bytes), &mut target, (here, there));
+        assert_eq!(there.unwrap_err().to_string(), "no space is left");
+        let error = source.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Full);
+        assert_eq!(error.to_string(), "the other end says: no space is left");
+    }
+}
+
+/// Has room for little.
+struct FullTarget(MemoryTarget);
+
+impl Target for FullTarget {
+    fn size_bytes(&self) -> u64 {
+        self.0.size_bytes()
+    }
+    fn begin(&mut self, source_bytes: u64) -> Result<()> {
+        self.0.begin(source_bytes)
+    }
+    fn image(&self) -> &dyn ImageMut {
+        self
+    }
+    fn resize(&mut self, size_bytes: u64) -> Result<()> {
+        self.0.resize(size_bytes)
+    }
+    fn finish(&mut self) -> Result<()> {
+        panic!("it was not written")
+    }
+}
+
+impl Image for FullTarget {
+    fn size(&self) -> u64 {
+        self.0.image().size()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.0.image().read_at(buf, offset)
+    }
+    fn extent_at(&self, offset: u64) -> Result<Extent> {
+        self.0.image().extent_at(offset)
+    }
+}
+
+impl ImageMut for FullTarget {
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        match offset < 5 << 20 {
+            true => self.0.image().write_at(buf, offset),
+            false => Err(Error::new(ErrorKind::Full, "no space is left")),
+        }
+    }
+    fn zero(&self, range: std::ops::Range<u64>) -> Result<()> {
+        self.0.image().zero(range)
+    }
+    fn forget(&self, range: std::ops::Range<u64>) -> Result<()> {
+        self.0.image().forget(range)
+    }
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+    fn resize(&mut self, _: u64) -> Result<()> {
+        panic!("a target is resized, not its image")
+    }
+}
+
 /// Fails to be read outside of `allowed`; its map knows nothing.
 struct Unreadable<'a> {
     size_bytes: u64,
@@ -374,20 +470,4 @@ impl<I: Image> Image for Restless<I> {
     fn extent_at(&self, offset: u64) -> Result<Extent> {
         self.image.extent_at(offset)
     }
-}
-
-#[test]
-fn an_image_of_a_tebibyte_that_is_all_holes_takes_a_moment() {
-    let size_bytes = 1 << 40;
-    let sparse = |at: u64| {
-        let medium = MemoryMedium::new("sparse", size_bytes);
-        medium.write_at(b"here", at).unwrap();
-        RawImage::open(medium).unwrap()
-    };
-    let mut target = MemoryTarget::of(&[]);
-    target.is_now(sparse(5 << 30));
-    let (report, _) = Ends::default().sync(&sparse(700 << 30), &mut target);
-    assert_eq!(report.data_bytes, 4096);
-    assert_eq!(report.zeroed_bytes, 2 << 20, "a region of the target");
-    assert_eq!(target.data_bytes(), 4096);
 }

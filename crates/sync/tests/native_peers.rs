@@ -1,139 +1,19 @@
 //! The native protocol with peers that lie, break off, or are slow.
 
 use std::io::{self, Cursor, Read, Write};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use image::{Error, ErrorKind, Result};
-use sync::native::{self, Report};
+use image::{Error, ErrorKind};
+use sync::native;
 use sync::{Hangup, Wire};
 
+use super::native_liar::{
+    ALIVE, ASK_BLOCKS, ASK_PAGES, BLOCKS, DATA, DIGESTS, DONE, ERROR, FINISH, Liar, OPEN, PAGES,
+    SCOPE, SETTLED, START, ZERO, ZEROES, data, lied_to, numbers,
+};
 use super::native_support::{Ends, MemoryTarget, memory};
-
-const OPEN: u8 = 0x01;
-const ALIVE: u8 = 0x02;
-const ERROR: u8 = 0x03;
-const SCOPE: u8 = 0x10;
-const START: u8 = 0x11;
-const ASK_BLOCKS: u8 = 0x12;
-const ASK_PAGES: u8 = 0x13;
-const DATA: u8 = 0x14;
-const ZERO: u8 = 0x15;
-const SETTLED: u8 = 0x16;
-const FINISH: u8 = 0x17;
-const DIGESTS: u8 = 0x20;
-const ZEROES: u8 = 0x21;
-const BLOCKS: u8 = 0x22;
-const PAGES: u8 = 0x23;
-const DONE: u8 = 0x24;
-
-/// A peer that says what it likes.
-struct Liar {
-    input: Box<dyn Read + Send>,
-    output: Box<dyn Write + Send>,
-}
-
-impl Liar {
-    fn bytes(&mut self, bytes: &[u8]) {
-        // Whoever has heard enough does not listen.
-        let _ = self.output.write_all(bytes);
-    }
-
-    fn hello(&mut self) {
-        self.bytes(b"BLKPSYNC\x01\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00");
-    }
-
-    fn says(&mut self, kind: u8, payload: &[u8]) {
-        let mut frame = vec![kind];
-        frame.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        frame.extend_from_slice(payload);
-        self.bytes(&frame);
-    }
-
-    fn open(&mut self, role: u8, size_bytes: u64) {
-        let mut payload = vec![role];
-        payload.extend_from_slice(&size_bytes.to_le_bytes());
-        payload.extend_from_slice(&[0; 33]);
-        self.says(OPEN, &payload);
-    }
-
-    /// Reads until a frame of that kind came.
-    fn hears(&mut self, wanted: u8) -> Option<Vec<u8>> {
-        loop {
-            let mut head = [0; 5];
-            self.input.read_exact(&mut head).ok()?;
-            let len = u32::from_le_bytes([head[1], head[2], head[3], head[4]]);
-            let mut payload = vec![0; len as usize];
-            self.input.read_exact(&mut payload).ok()?;
-            if head[0] == wanted {
-                return Some(payload);
-            }
-        }
-    }
-
-    /// What a target hears from an honest source of three regions until it has told its digests.
-    fn is_source(&mut self) {
-        self.hello();
-        self.open(0, 3 << 20);
-        self.says(START, &[0]);
-        self.input.read_exact(&mut [0; 32]).unwrap();
-        let mut told = 0;
-        while told < 3 {
-            told += self.hears(DIGESTS).map_or(3, |payload| (payload.len() - 8) / 32);
-        }
-    }
-
-    /// What a source hears from an honest target.
-    fn is_target(&mut self) {
-        self.hello();
-        self.open(1, 3 << 20);
-        self.input.read_exact(&mut [0; 32]).unwrap();
-        self.hears(START);
-    }
-}
-
-fn numbers(numbers: &[u64]) -> Vec<u8> {
-    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
-}
-
-fn data(encoding: u8, parts: &[(u64, u32)], bytes: &[u8]) -> Vec<u8> {
-    let mut payload = vec![encoding];
-    payload.extend_from_slice(&(parts.len() as u16).to_le_bytes());
-    for (offset, len) in parts {
-        payload.extend_from_slice(&offset.to_le_bytes());
-        payload.extend_from_slice(&len.to_le_bytes());
-    }
-    payload.extend_from_slice(bytes);
-    payload
-}
-
-/// Lets `end` speak with `liar`; whoever waits for more than 20 seconds has hung up.
-fn lied_to(
-    end: impl FnOnce(Wire<'_>) -> Result<Report>,
-    liar: impl FnOnce(&mut Liar) + Send,
-) -> Error {
-    let (here, there) = sync::wire::pair(1 << 16);
-    let hangup = here.hangup.clone();
-    let (done, is_done) = mpsc::channel::<()>();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            if is_done.recv_timeout(Duration::from_secs(20)).is_err() {
-                hangup.now();
-            }
-        });
-        let Wire { input, output, .. } = there;
-        scope.spawn(move || {
-            let mut peer = Liar { input, output };
-            liar(&mut peer);
-            // The connection stays: it is not its end that is found out.
-            let _ = io::copy(&mut peer.input, &mut io::sink());
-        });
-        let result = end(here);
-        let _ = done.send(());
-        result.expect_err("it believed a lie")
-    })
-}
 
 fn source_lied_to(liar: impl FnOnce(&mut Liar) + Send) -> Error {
     let bytes: Vec<u8> = (0..3u32 << 20).map(|at| (at >> 9) as u8 | 1).collect();

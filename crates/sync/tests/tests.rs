@@ -3,6 +3,7 @@
 mod diskrsync;
 
 mod native;
+mod native_liar;
 mod native_peers;
 mod native_support;
 mod native_wire;

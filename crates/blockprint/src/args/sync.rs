@@ -23,15 +23,16 @@ use super::{StoresArgs, units};
 #[command(after_help = "\
 Examples:
   blockprint sync disk.img copy.img                 write only what differs
-  blockprint sync /dev/vg/root backup:/srv/root.img  push a disk to another machine
-  blockprint sync me@host:/srv/root.img /dev/sdb2   pull one
-  blockprint sync --atomic disk.img backup:disk.img  there it is the old or the new image at any moment
   blockprint sync --dry-run disk.img copy.img       how much would be written?
-  blockprint sync --format spgz /dev/sdb backup:sdb.spgz   a compressed image there
-  blockprint sync --since yesterday.img disk.img backup:disk.img
-                                                    read only what changed since that clone was synced
-  blockprint sync --keep-digests disk.img backup:disk.img   next time, read only what changed
-  blockprint sync --ssh-flags '-p 2222' --protocol diskrsync disk.img old-host:disk.img")]
+  blockprint sync /dev/vg/root backup:/srv/root.img push a disk to another machine
+  blockprint sync me@host:/srv/root.img /dev/sdb2   pull one
+  blockprint sync --atomic disk.img backup:         there it is old or new at any moment
+  blockprint sync --format spgz /dev/sdb backup:sdb.spgz
+                                                    a compressed image there
+  blockprint sync --since old.img disk.img backup:  read only what changed since the clone
+                                                    old.img was made and synced
+  blockprint sync --keep-digests disk.img backup:   next time, read only what changed
+  blockprint sync --ssh-flags '-p 2222' --protocol diskrsync disk.img host:disk.img")]
 pub(crate) struct SyncArgs {
     /// What is read: an image file, block device or chunk index, or [USER@]HOST:PATH; `raw:PATH` takes a file as it is
     pub(crate) source: OsString,

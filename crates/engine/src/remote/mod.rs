@@ -138,7 +138,8 @@ impl Peer {
         let until = Instant::now() + PATIENCE;
         loop {
             // What was said last has a moment to get there also when the user has lost patience.
-            let is_over = self.task.is_cancelled() && Instant::now() + PATIENCE > until + LAST_WORDS;
+            let is_over =
+                self.task.is_cancelled() && Instant::now() + PATIENCE > until + LAST_WORDS;
             match self.child.try_wait() {
                 Ok(Some(status)) => return self.judge(status),
                 Ok(None) if !is_over && Instant::now() < until => {

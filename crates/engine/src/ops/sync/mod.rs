@@ -138,7 +138,7 @@ pub struct SyncPlan {
 }
 
 enum Ends {
-    Local(local::Plan),
+    Local(Box<local::Plan>),
     Wired(wired::Plan),
 }
 
@@ -207,7 +207,7 @@ pub struct WireBytes {
 pub fn plan(request: SyncRequest, task: &Task) -> Result<SyncPlan> {
     let ends = match (&request.source, &request.target) {
         (Place::Local(source), Place::Local(target)) => {
-            Ends::Local(local::plan(&request, source, target, task)?)
+            Ends::Local(Box::new(local::plan(&request, source, target, task)?))
         }
         _ => Ends::Wired(wired::plan(&request, task)?),
     };
@@ -221,7 +221,7 @@ pub fn plan(request: SyncRequest, task: &Task) -> Result<SyncPlan> {
 /// new, which the next run makes right.
 pub fn perform(plan: SyncPlan, task: &Task) -> Result<SyncReport> {
     let report = match plan.ends {
-        Ends::Local(local) => local::perform(local, &plan.request, task),
+        Ends::Local(local) => local::perform(*local, &plan.request, task),
         Ends::Wired(wired) => wired::perform(wired, &plan.request, task),
     }?;
     plan.request.end.steps.reach("done");

@@ -189,11 +189,24 @@ fn most_telling(error: Error, peer: Option<Peer>, traffic: &Traffic, task: &Task
         // Ours says what is left, if it is that of a task that was cancelled.
         return if error.kind() == ErrorKind::Cancelled { error } else { cancelled };
     }
-    if !is_lost || is_said_by_peer(&error) {
+    if !is_lost || is_said_by_peer(&error) || !is_about_the_connection(&error) {
         return error;
     }
     // This end only saw that the other one was gone: that one, or ssh, knows why.
     ended.and_then(|ended| ended.error).unwrap_or(error)
+}
+
+/// Whether it says only that the other end is gone, as both protocols put it. An end that leaves because of what we said
+/// must not hide that.
+fn is_about_the_connection(error: &Error) -> bool {
+    const WORDS: [&str; 4] = [
+        " the connection ",
+        "cannot send to ",
+        "cannot receive from ",
+        "cannot read what the other end",
+    ];
+    let sentence = error.to_string();
+    WORDS.iter().any(|words| sentence.contains(words))
 }
 
 /// Whether the other end gave up and said why.

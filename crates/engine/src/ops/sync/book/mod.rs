@@ -87,6 +87,13 @@ struct State {
     given_up: bool,
 }
 
+impl State {
+    /// What others keep is not replaced, as long as nothing is written that makes it wrong.
+    fn may_store(&self) -> bool {
+        !self.given_up && self.file != File::Foreign
+    }
+}
+
 /// What is known of the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum File {
@@ -523,7 +530,7 @@ impl Book for KeptBook {
 
     fn settle(&self, below: u64, flush: &dyn Fn() -> Result<()>) -> Result<()> {
         let is_due = |state: &State| {
-            !state.given_up && state.checkpoint_at.elapsed() >= self.checkpoint_every
+            state.may_store() && state.checkpoint_at.elapsed() >= self.checkpoint_every
         };
         let turn = match self.checkpoint.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(()),
@@ -571,7 +578,7 @@ fn root(shape: &Shape, digests: &[Option<Digest>]) -> Option<Digest> {
 impl Drop for KeptBook {
     fn drop(&mut self) {
         let mut state = self.lock();
-        if state.given_up {
+        if !state.may_store() {
             return;
         }
         if let Err(error) = self.keep_interrupted(&mut state) {

@@ -179,6 +179,8 @@ fn what_was_kept_on_purpose_is_left_alone_by_others_until_they_write() {
 
     let book = scene.target();
     assert_eq!(known_to(&book), NOTHING, "it is for those who ask for it");
+    scene.learn_all(&book);
+    book.settle(REGIONS, &|| Ok(())).unwrap();
     book.finish().unwrap();
     assert_eq!(scene.kept(), all());
 
