@@ -80,7 +80,12 @@ fn a_peer_that_is_none_is_told_by_what_it_does() {
         ("native", "printf BLKPSYNC; cat /dev/zero", 16, &["version"]),
         ("native", "printf BLKPSYNC; yes", 16, &["version"]),
         ("diskrsync", "exec 3<&0; cat <&3 >/dev/null & printf BSNC0002; yes", 20, &["exit status"]),
-        ("diskrsync", "printf 'BSNC0002\\0\\0\\0\\0\\0\\0\\0\\377'; sleep 60", 18, &["size"]),
+        (
+            "diskrsync",
+            "printf 'BSNC0002\\0\\0\\0\\0\\0\\0\\0\\377'; sleep 60",
+            18,
+            &["less than none"],
+        ),
     ];
     for (protocol, script, code, parts) in cases {
         let outcome = stage.push_to(script, protocol);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,51 +11,35 @@ use super::Bench;
 use super::inputs::{LARGE_BYTES, copy, image_of_usr, read_once, require_room};
 use super::rounds::{Contestant, medians, settle, timed, warm_memory};
 use super::table::{Goal, Measure, Row};
-use testkit::host::{tool, try_run};
+use testkit::host::{SshStandIn, TempDir, tool, try_run};
 
 const ROUNDS: usize = 5;
 const ROOM_BYTES: u64 = 5 << 30;
 
-/// Two equal images in memory, and what plays ssh: it runs the command here.
+/// Two equal images in memory, and what stands in for ssh.
 struct Site {
     left: PathBuf,
     right: PathBuf,
-    folder: PathBuf,
+    ssh: SshStandIn,
 }
 
 impl Site {
     fn new(bench: &Bench) -> Result<Self, String> {
         require_room(bench.memory.path(), ROOM_BYTES)?;
-        let folder = bench.memory.join("ssh");
-        let site = Site {
-            left: bench.memory.join("left.img"),
-            right: bench.memory.join("right.img"),
-            folder,
-        };
+        let (left, right) = (bench.memory.join("left.img"), bench.memory.join("right.img"));
+        let site = Site { left, right, ssh: SshStandIn::direct() };
         let image = image_of_usr(bench)?;
         for path in [&site.left, &site.right] {
             copy(&image, path)?;
             read_once(path)?;
         }
-        site.put_stand_in().map_err(|cause| format!("cannot play ssh: {cause}"))?;
         Ok(site)
-    }
-
-    /// A shell that does what sshd does with the words behind the host.
-    fn put_stand_in(&self) -> std::io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
-        let path = self.folder.join("ssh");
-        let script =
-            "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 2\nexec sh -c \"$*\"\n";
-        fs::write(&path, script)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
     }
 
     /// A sync with an end that is called through the stand-in.
     fn over_pipe(&self, bench: &Bench) -> Command {
         let mut command = bench.program("sync");
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}", self.folder.display()));
+        command.env("PATH", self.ssh.search_path(&[]));
         command.args(["--protocol", "native", "--remote-command"]).arg(&bench.program);
         command.arg(&self.left).arg(format!("here:{}", self.right.display()));
         command
@@ -66,7 +50,6 @@ impl Drop for Site {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.left);
         let _ = fs::remove_file(&self.right);
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -127,9 +110,10 @@ pub(super) fn over_pipe(bench: &Bench) -> Result<Vec<Row>, String> {
 /// Each end of diskrsync's protocol on one core: its tree is all that it has to do for equal images.
 pub(super) fn diskrsync_tree(bench: &Bench) -> Result<Vec<Row>, String> {
     let site = Site::new(bench)?;
-    let program = site.folder.join("diskrsync");
+    let folder = TempDir::below(bench.memory.path(), "diskrsync");
+    let program = folder.join("diskrsync");
     std::os::unix::fs::symlink(&bench.program, &program).map_err(|cause| cause.to_string())?;
-    let (from_source, from_target) = (site.folder.join("s2t"), site.folder.join("t2s"));
+    let (from_source, from_target) = (folder.join("s2t"), folder.join("t2s"));
     // A header, and that the roots are equal.
     let mut words = b"BSNC0002".to_vec();
     words.extend(LARGE_BYTES.to_le_bytes());

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the main job on real filesystems, step by step, with times and sizes.
 
 mod chunks;
+mod sync;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -135,7 +136,8 @@ impl Demo {
         self.tell_rate("copied and verified", &outcome, IMAGE_BYTES);
 
         self.compare(&clone, device.path())?;
-        self.keep_versions(&clone, device.path(), scratch)
+        self.keep_versions(&clone, device.path(), scratch)?;
+        self.sync(&clone, device.path(), scratch)
     }
 
     /// What can be shown without root.
@@ -161,7 +163,8 @@ impl Demo {
         self.tell_rate("copied and verified", &outcome, IMAGE_BYTES);
 
         self.compare(&image, &copy)?;
-        self.keep_versions(&image, &copy, scratch)
+        self.keep_versions(&image, &copy, scratch)?;
+        self.sync(&image, &copy, scratch)
     }
 
     /// Equal at first, and different once a byte has changed.

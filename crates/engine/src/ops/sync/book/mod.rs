@@ -189,7 +189,7 @@ impl KeptBook {
             Ok(Found::Nothing) => (None, File::Missing),
             Ok(Found::Record(record)) if record.complete && !keep => (None, File::Foreign),
             Ok(Found::Record(record)) => match subject.refusal(&record) {
-                None => (Some(record), File::Loaded),
+                None => (Some(*record), File::Loaded),
                 Some(reason) => {
                     let shown = place.path().display();
                     task.note(format!("the digests in {shown} are not used: {reason}"));
@@ -293,7 +293,7 @@ impl KeptBook {
     }
 
     /// Puts down what may be kept now. A file that cannot be written is no reason to stop: without it nothing is known.
-    fn store(&self, state: &mut State, binding: Option<Binding>, which: Which) -> Result<()> {
+    fn store(&self, state: &mut State, binding: Option<Binding>, which: &Which) -> Result<()> {
         let (Some(binding), Some(regions)) = (binding, &mut state.regions) else {
             return self.give_up(state);
         };
@@ -382,7 +382,7 @@ impl KeptBook {
             regions.end_flush();
         }
         let binding = self.writing(&mut state);
-        self.store(&mut state, binding, Which::LeftAlone)
+        self.store(&mut state, binding, &Which::LeftAlone)
     }
 
     /// What is known now is tied to the medium as it is now: nobody writes any more.
@@ -394,7 +394,7 @@ impl KeptBook {
         match &self.subject.role {
             Role::Source { mark } => {
                 let binding = still(mark.clone());
-                self.store(state, binding, Which::Known)
+                self.store(state, binding, &Which::Known)
             }
             Role::Target => {
                 // What a container has not been told to flush may be nowhere but in memory.
@@ -407,7 +407,7 @@ impl KeptBook {
                     regions.end_flush();
                 }
                 let binding = mark.map(|mark| Binding::Still { mark, boot: None });
-                self.store(state, binding, Which::Durable)
+                self.store(state, binding, &Which::Durable)
             }
         }
     }
@@ -523,7 +523,7 @@ impl Book for KeptBook {
                     return Ok(());
                 }
                 let binding = self.writing(&mut state);
-                self.store(&mut state, binding, Which::LeftAlone)
+                self.store(&mut state, binding, &Which::LeftAlone)
             }
         }
     }
@@ -545,7 +545,7 @@ impl Book for KeptBook {
                 let mut state = self.lock();
                 state.checkpoint_at = Instant::now();
                 let binding = still(mark.clone());
-                self.store(&mut state, binding, Which::Known)
+                self.store(&mut state, binding, &Which::Known)
             }
         };
         drop(turn);

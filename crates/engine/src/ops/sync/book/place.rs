@@ -27,7 +27,7 @@ pub(super) enum Found {
     /// There is one that says nothing.
     Damaged,
     /// There is a record.
-    Record(Record),
+    Record(Box<Record>),
 }
 
 const SUFFIX: &str = ".blockprint-digests";
@@ -87,7 +87,8 @@ impl BookPlace {
         }
         let mut bytes = vec![0; len as usize];
         medium.read_at(&mut bytes, 0)?;
-        Ok(Record::from_bytes(&bytes).map_or(Found::Damaged, Found::Record))
+        let record = Record::from_bytes(&bytes).map(Box::new);
+        Ok(record.map_or(Found::Damaged, Found::Record))
     }
 
     /// Puts `record` there, replacing what was: durable when it returns.

@@ -73,9 +73,9 @@ mod tests {
         (bytes, digests)
     }
 
-    fn holds(bytes: Vec<u8>, digests: &[Option<Digest>]) -> bool {
+    fn holds(bytes: &[u8], digests: &[Option<Digest>]) -> bool {
         let medium = MemoryMedium::new("memory", 0);
-        medium.write_at(&bytes, 0).unwrap();
+        medium.write_at(bytes, 0).unwrap();
         let image = RawImage::open(medium).unwrap();
         hold(&image, &Shape::of(SIZE), digests, 12345).unwrap()
     }
@@ -83,19 +83,19 @@ mod tests {
     #[test]
     fn what_is_as_it_was_holds_and_a_changed_beginning_or_end_does_not() {
         let (bytes, mut digests) = content();
-        assert!(holds(bytes.clone(), &digests));
+        assert!(holds(&bytes, &digests));
         for at in [0, SIZE as usize - 1] {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            assert!(!holds(changed, &digests), "changed at {at}");
+            assert!(!holds(&changed, &digests), "changed at {at}");
         }
-        assert!(!holds(bytes[..bytes.len() - 1].to_vec(), &digests), "it became shorter");
+        assert!(!holds(&bytes[..bytes.len() - 1], &digests), "it became shorter");
         // Only what is said to be known is looked at.
         let mut changed = bytes;
         changed[0] ^= 1;
         digests[0] = None;
-        assert!(holds(changed, &digests));
-        assert!(holds(Vec::new(), &[None, None]));
+        assert!(holds(&changed, &digests));
+        assert!(holds(&[], &[None, None]));
     }
 
     #[test]

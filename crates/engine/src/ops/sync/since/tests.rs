@@ -244,7 +244,7 @@ fn what_is_no_pair_of_files_on_a_filesystem_with_clones_is_refused() {
     assert_eq!(refused(&a, folder.path()).kind(), ErrorKind::Invalid);
     assert_eq!(refused(&a, &a).kind(), ErrorKind::Invalid);
     assert_eq!(refused(&a, &folder.join("none")).kind(), ErrorKind::NotFound);
-    if BlockSpace::of(&File::open(&a).unwrap()).unwrap().is_none() {
+    if BlockSpace::of(File::open(&a).unwrap()).unwrap().is_none() {
         assert_eq!(refused(&a, &b).kind(), ErrorKind::Unsupported);
     }
 }
