@@ -193,7 +193,8 @@ mod tests {
             let kept = reader.try_clone().unwrap();
             let mut input = Input::new(reader, no_watch());
             let mut output = Output::new(writer, no_watch()).unwrap();
-            let bytes: Vec<u8> = (0..5_000_000_u32).map(|number| (number * 7 >> 3) as u8).collect();
+            let bytes: Vec<u8> =
+                (0..5_000_000_u32).map(|number| ((number * 7) >> 3) as u8).collect();
             thread::scope(|scope| {
                 let bytes = &bytes;
                 scope.spawn(move || output.write_all(bytes).unwrap());
