@@ -50,9 +50,10 @@ impl Neighbour {
     }
 }
 
-/// What a program read by system calls until all was done, in bytes, and what it said.
+/// What a program read by system calls until all was transferred, in bytes, and what it said. A moment later the system adds
+/// what its child has read, the far end.
 pub(crate) fn read_bytes(program: Program) -> (u64, serde_json::Value) {
-    let running = program.env("BLOCKPRINT_DEBUG_STOP_AT", "done").spawn();
+    let running = program.env("BLOCKPRINT_DEBUG_STOP_AT", "transferred").spawn();
     until_stopped(&running);
     let text = fs::read_to_string(format!("/proc/{}/io", running.pid())).unwrap();
     let read = text.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();

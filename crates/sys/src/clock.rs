@@ -50,10 +50,9 @@ mod tests {
 
     #[test]
     fn it_is_what_date_says() {
-        let said = testkit::host::run(testkit::host::tool("date").args([
-            "--date=@1795000000",
-            "+%Y %m %d %H %M %S",
-        ]));
+        let said = testkit::host::run(
+            testkit::host::tool("date").args(["--date=@1795000000", "+%Y %m %d %H %M %S"]),
+        );
         let parts: Vec<i32> = said.split_whitespace().map(|part| part.parse().unwrap()).collect();
         let LocalTime { year, month, day, hour, minute, second } =
             LocalTime::of_seconds(1_795_000_000);

@@ -145,6 +145,17 @@ impl<'a> Content<'a> {
         Ok(taken.finish(zeroes))
     }
 
+    /// The parts of `range` that are compared, one behind the other.
+    pub(super) fn read(&self, cut: &Cut, range: Range<u64>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for part in cut.parts(range) {
+            let from = bytes.len();
+            bytes.resize(from + (part.end - part.start) as usize, 0);
+            self.fill(&mut bytes[from..], part.start)?;
+        }
+        Ok(bytes)
+    }
+
     /// The digests of the compared parts of `blocks`.
     pub(super) fn blocks(
         &self,

@@ -131,6 +131,7 @@ fn with_far(
         Ok(played) => played,
         Err(error) => return Err(most_telling(error, peer, &traffic, task)),
     };
+    request.end.steps.reach("transferred");
     if let Some(peer) = peer {
         let host = peer.host().to_string();
         if let Some(error) = peer.finish()?.error {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use digest::{blake3, is_zero};
 use image::{Error, ErrorKind, Phase, Result, Task};
 
 use super::content::{Content, PIECE_BYTES, Zeroes};
@@ -30,6 +31,9 @@ use table::{Job, Table};
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// How many regions settle before the target is told.
 const SETTLE_REGIONS: u64 = 256;
+
+/// The most bytes of a region of a scope that are kept between reading and sending.
+const KEPT_MAX_BYTES: u64 = 4 << 20;
 
 /// What the threads share.
 struct End<'a> {
@@ -276,32 +280,44 @@ impl End<'_> {
         while let Some(job) = table.job(cut, self.link) {
             self.link.go_on()?;
             match job {
+                Job::Hash(number) if cut.is_scoped() => {
+                    let (digest, bytes) = self.read_once(cut, content, number, &mut buf)?;
+                    table.read(number, digest, bytes);
+                }
                 Job::Hash(number) => {
-                    let known = self.known(cut, number);
+                    let known = self.what.book.digest(number);
                     let digest = match known {
                         Some(digest) => digest,
                         None => {
                             let range = cut.range(number);
                             let digest = content.digest(cut, range, &self.zeroes, &mut buf)?;
-                            if !cut.is_scoped() {
-                                self.what.book.learn(number, digest);
-                            }
+                            self.what.book.learn(number, digest);
                             digest
                         }
                     };
                     table.hashed(cut, number, digest, known.is_some());
                 }
                 Job::Zero(number) => {
+                    table.take_kept(number);
                     for part in cut.parts(cut.range(number)) {
                         sender.zero(part)?;
                     }
                     sender.finish(table)?;
                     self.settled(table.finished(cut, number, None));
                 }
-                Job::Fill(number) => {
-                    sender.holes_are_there(true);
+                Job::Fill(number) | Job::Send(number) => {
+                    sender.holes_are_there(matches!(job, Job::Fill(_)));
+                    let kept = table.take_kept(number);
+                    let mut kept = kept.as_deref();
                     for part in cut.parts(cut.range(number)) {
-                        sender.send(content, part, &mut buf)?;
+                        let len = (part.end - part.start) as usize;
+                        match kept.and_then(|bytes| bytes.split_at_checked(len)) {
+                            Some((bytes, behind)) => {
+                                sender.send_bytes(part.start, bytes)?;
+                                kept = Some(behind);
+                            }
+                            None => sender.send(content, part, &mut buf)?,
+                        }
                     }
                     sender.holes_are_there(false);
                     sender.finish(table)?;
@@ -330,7 +346,23 @@ impl End<'_> {
         (0..cut.count()).try_for_each(|number| self.what.book.forget(number))
     }
 
-    fn known(&self, cut: &Cut, number: u64) -> Option<Digest> {
-        if cut.is_scoped() { None } else { self.what.book.digest(number) }
+    /// The digest of a region of a scope, and its bytes, if they are few enough to be kept until they are sent. What lies in
+    /// a scope most likely differs, and is not to be read twice.
+    fn read_once(
+        &self,
+        cut: &Cut,
+        content: &Content<'_>,
+        number: u64,
+        buf: &mut [u8],
+    ) -> Result<(Digest, Option<Vec<u8>>)> {
+        if cut.bytes_of(number) > KEPT_MAX_BYTES {
+            return Ok((content.digest(cut, cut.range(number), &self.zeroes, buf)?, None));
+        }
+        let bytes = content.read(cut, cut.range(number))?;
+        let digest = match is_zero(&bytes) {
+            true => self.zeroes.of(bytes.len() as u64),
+            false => blake3::hash(&bytes),
+        };
+        Ok((digest, Some(bytes)))
     }
 }

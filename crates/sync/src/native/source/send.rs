@@ -66,20 +66,24 @@ impl<'a> Sender<'a> {
         content.pieces(range, buf, |piece| {
             match piece {
                 Piece::Zero(range) => self.zero(range)?,
-                Piece::Data(offset, bytes) => {
-                    let mut at = offset;
-                    for page in bytes.chunks(PAGE_BYTES as usize) {
-                        let end = at + page.len() as u64;
-                        match is_zero(page) {
-                            true => self.zero(at..end)?,
-                            false => self.data(at, page)?,
-                        }
-                        at = end;
-                    }
-                }
+                Piece::Data(offset, bytes) => self.send_bytes(offset, bytes)?,
             }
             Ok(())
         })
+    }
+
+    /// `bytes`, which stand at `offset`, where a page begins.
+    pub(super) fn send_bytes(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut at = offset;
+        for page in bytes.chunks(PAGE_BYTES as usize) {
+            let end = at + page.len() as u64;
+            match is_zero(page) {
+                true => self.zero(at..end)?,
+                false => self.data(at, page)?,
+            }
+            at = end;
+        }
+        Ok(())
     }
 
     /// Zeroes in `range`.

@@ -44,6 +44,9 @@ struct State {
     asked: u64,
     sums: Sums,
     known_bytes: u64,
+    /// In a scope, what was read of regions that are not decided or sent yet: few, since a region is read there only once
+    /// the target's digest is known, and what differs is sent before more is read.
+    kept: HashMap<u64, Vec<u8>>,
     is_closed: bool,
 }
 
@@ -65,6 +68,8 @@ pub(super) enum Job {
     Zero(u64),
     /// Send a region that is zero at the target.
     Fill(u64),
+    /// Send all that is compared of a region that differs, without a question.
+    Send(u64),
     /// Compare blocks or pages with what the target answered.
     Compare(Question, Vec<Short>),
 }
@@ -96,6 +101,7 @@ impl Table {
                 asked: 0,
                 sums: Sums { compared_bytes: cut.total_bytes(), ..Sums::default() },
                 known_bytes: 0,
+                kept: HashMap::new(),
                 is_closed: false,
             }),
             for_workers: Condvar::new(),
@@ -119,7 +125,8 @@ impl Table {
             if let Some(job) = state.jobs.pop_front() {
                 return Some(job);
             }
-            if let Some(number) = state.ours.take(cut.count()) {
+            let upto = if cut.is_scoped() { state.theirs.heard } else { cut.count() };
+            if let Some(number) = state.ours.take(upto) {
                 return Some(Job::Hash(number));
             }
             let waited = self.for_workers.wait_timeout(state, LOOK_EVERY);
@@ -140,6 +147,20 @@ impl Table {
         if is_known {
             state.known_bytes += cut.bytes_of(number);
         }
+    }
+
+    /// The same in a scope, with what was read if it is to be sent without being read again.
+    pub(super) fn read(&self, number: u64, digest: Digest, bytes: Option<Vec<u8>>) {
+        let mut state = self.lock();
+        state.ours.put(number, digest);
+        if let Some(bytes) = bytes {
+            state.kept.insert(number, bytes);
+        }
+    }
+
+    /// What was read of a region, and kept.
+    pub(super) fn take_kept(&self, number: u64) -> Option<Vec<u8>> {
+        self.lock().kept.remove(&number)
     }
 
     /// The target told the digests of `count` regions from `first` on.
@@ -167,6 +188,10 @@ impl Table {
             }
         }
         add(&mut state.theirs);
+        drop(state);
+        if cut.is_scoped() {
+            self.for_workers.notify_all();
+        }
         Ok(())
     }
 
@@ -188,6 +213,7 @@ impl Table {
                 theirs if theirs == ours => None,
                 theirs if *theirs == zero => Some(Job::Fill(number)),
                 _ if *ours == zero => Some(Job::Zero(number)),
+                _ if cut.is_scoped() => Some(Job::Send(number)),
                 _ => {
                     state.differing.push_back((number, cut.range(number).start / BLOCK_BYTES));
                     state.open.insert(number, 1);
@@ -202,7 +228,10 @@ impl Table {
                     state.jobs.push_back(job);
                     has_jobs = true;
                 }
-                None => settled_bytes += bytes,
+                None => {
+                    state.kept.remove(&number);
+                    settled_bytes += bytes;
+                }
             }
             state.decided += 1;
             state.theirs.digests.pop_front();
