@@ -68,11 +68,12 @@ fn write_script(path: &Path, script: &str) {
 fn a_peer_that_is_none_is_told_by_what_it_does() {
     let stage = Stage::new();
     make_noise(&stage.path("source"), 1, 3 * MIB);
-    let cases: [(&str, &str, i32, &[&str]); 12] = [
+    let cases: [(&str, &str, i32, &[&str]); 13] = [
         ("native", "exit 0", 20, &["ended without a word"]),
         ("native", "echo why >&2; exit 9", 20, &["exit status 9", "why"]),
         ("native", "echo hello", 20, &["ended without a word"]),
         ("native", "echo 'a long greeting'; cat >/dev/null", 20, &["\"a long greeting\""]),
+        ("native", "printf 'Password: '; exec sleep 60", 20, &["\"Password:\""]),
         ("native", "cat /dev/zero", 20, &["no sync protocol"]),
         ("native", "printf BSNC0002; sleep 60", 16, &["speaks diskrsync's protocol", "--protocol"]),
         ("diskrsync", "printf BLKPSYNC; sleep 60", 16, &["speaks blockprint's native"]),

@@ -60,6 +60,20 @@ impl Input {
         widen(&fd);
         Input { file: File::from(fd), watch }
     }
+
+    /// Reads what is there already, without waiting and without asking the watch. Gives 0 where there is nothing, and at
+    /// the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of poll(2) and read(2).
+    pub fn read_ready(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut fds = [PollFd::new(&self.file, PollFlags::IN)];
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
+            0 => Ok(0),
+            _ => self.file.read(buf),
+        }
+    }
 }
 
 impl Output {
@@ -237,6 +251,21 @@ mod tests {
             flag.store(true, Ordering::Relaxed);
             assert_eq!(reading.join().unwrap(), io::ErrorKind::ConnectionAborted);
         });
+    }
+
+    #[test]
+    fn what_is_there_is_read_without_waiting() {
+        let (reader, writer) = pipe();
+        let watch: Watch = Arc::new(|| Err(io::ErrorKind::ConnectionAborted.into()));
+        let mut input = Input::new(reader, watch);
+        let mut writer = File::from(writer);
+        let mut buf = [0; 8];
+        assert_eq!(input.read_ready(&mut buf).unwrap(), 0);
+        writer.write_all(b"rest").unwrap();
+        assert_eq!(input.read(&mut buf).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(input.read_ready(&mut buf).unwrap(), 4);
+        drop(writer);
+        assert_eq!(input.read_ready(&mut buf).unwrap(), 0);
     }
 
     #[test]

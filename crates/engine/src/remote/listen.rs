@@ -27,6 +27,8 @@ const LINES_MAX: u64 = 1000;
 /// After the end of the process, so long its last words are waited for: something that it left behind may hold its
 /// standard error open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// After that, so much is still read of what is there, in bytes: as much as a pipe holds.
+const REST_BYTES_MAX: usize = 1 << 20;
 
 impl Listening {
     /// Listens to `errors` of a process on `host`. Lines that `hook` does not take go to `task`.
@@ -114,13 +116,23 @@ fn listen(mut input: Input, speaker: &Mutex<Speaker>) {
         speaker.lock().unwrap_or_else(PoisonError::into_inner).hear(line);
         line.clear();
     };
-    while let Ok(len @ 1..) = input.read(&mut buf) {
-        for &byte in &buf[..len] {
+    let mut hear_all = |bytes: &[u8]| {
+        for &byte in bytes {
             match byte {
                 b'\n' | b'\r' => hear(&mut line),
                 _ if line.len() < LINE_BYTES_MAX => line.push(byte),
                 _ => {}
             }
+        }
+    };
+    while let Ok(len @ 1..) = input.read(&mut buf) {
+        hear_all(&buf[..len]);
+    }
+    // Nobody waits for more, but what the process said before it ended is there, however late it is read.
+    for _ in 0..REST_BYTES_MAX / buf.len() {
+        match input.read_ready(&mut buf) {
+            Ok(len @ 1..) => hear_all(&buf[..len]),
+            _ => break,
         }
     }
     hear(&mut line);
@@ -190,6 +202,23 @@ mod tests {
         let (lines, last) = hear(said, false);
         assert_eq!(lines.last().unwrap(), "note host: blockprint: cannot open x");
         assert_eq!(last, None);
+    }
+
+    #[test]
+    fn what_was_said_before_the_end_is_heard_also_if_nobody_had_time_to_listen() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"note: one\nwhy").unwrap();
+        let heard = Heard::default();
+        let task = Task::new(Box::new(heard.clone()), Arc::default());
+        let hook: LineHook = Box::new(|_| false);
+        let speaker = Speaker { host: "host".to_string(), hook, task, held: None, lines: 0 };
+        let speaker = Mutex::new(speaker);
+        // It is over, and somebody else holds the writing end.
+        let watch = Arc::new(|| Err(io::ErrorKind::ConnectionAborted.into()));
+        listen(Input::new(reader.into(), watch), &speaker);
+        assert_eq!(*heard.0.lock().unwrap(), ["note host: one"]);
+        assert_eq!(speaker.into_inner().unwrap().held.as_deref(), Some("why"));
+        drop(writer);
     }
 
     #[test]

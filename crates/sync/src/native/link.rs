@@ -22,7 +22,8 @@ const BULK_MAX_BYTES: usize = 4 << 20;
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How long the main thread sleeps where nothing rings.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long the wire has for the last words in each direction, and an end for reading why nobody listens to it.
+/// How long an end that leaves waits while nothing moves on the wire, and how long it has for reading why nobody listens
+/// to it.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Small frames are gathered up to this before they are written.
 const GATHER_BYTES: usize = 64 << 10;
@@ -40,6 +41,8 @@ pub(super) struct Link {
     owed: AtomicU64,
     bell: Mutex<u64>,
     for_main: Condvar,
+    /// What was written to the wire, in bytes.
+    sent_bytes: AtomicU64,
     hangup: Hangup,
     task: Task,
 }
@@ -76,6 +79,7 @@ impl Link {
             owed: AtomicU64::new(0),
             bell: Mutex::new(0),
             for_main: Condvar::new(),
+            sent_bytes: AtomicU64::new(0),
             hangup,
             task: task.clone(),
         }
@@ -136,7 +140,7 @@ impl Link {
     /// end sees.
     pub(super) fn send_all(&self, hello: &Hello, mut output: Box<dyn Write + Send + '_>) {
         // First of all, also where there is nothing to say but why this end fails.
-        let sent = output.write_all(&hello.to_bytes());
+        let sent = self.write_all(&mut *output, &hello.to_bytes());
         let sent = sent.and_then(|()| self.send_from_queues(&mut *output));
         drop(output);
         let mut queues = self.queues();
@@ -158,7 +162,7 @@ impl Link {
             loop {
                 if let Some(words) = queues.last_words.take() {
                     drop(queues);
-                    output.write_all(&words)?;
+                    self.write_all(output, &words)?;
                     return output.flush();
                 }
                 if self.is_over() {
@@ -180,7 +184,7 @@ impl Link {
                 }
                 if silent_since.elapsed() >= ALIVE_EVERY {
                     drop(queues);
-                    output.write_all(&Frame::Alive.to_bytes())?;
+                    self.write_all(output, &Frame::Alive.to_bytes())?;
                     output.flush()?;
                     queues = self.queues();
                     break;
@@ -207,11 +211,27 @@ impl Link {
             }
             drop(queues);
             self.for_bulk.notify_all();
-            output.write_all(&gathered)?;
+            self.write_all(output, &gathered)?;
             if let Some(large) = large {
-                output.write_all(&large)?;
+                self.write_all(output, &large)?;
             }
         }
+    }
+
+    /// Writes `bytes`, and counts what has gone, so that somebody who waits sees it move.
+    fn write_all(&self, output: &mut dyn Write, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match output.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(len) => {
+                    self.sent_bytes.fetch_add(len as u64, Ordering::Relaxed);
+                    bytes = &bytes[len..];
+                }
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(())
     }
 
     /// Runs the thread that reads. Whatever it fails with, this end fails with.
@@ -288,7 +308,10 @@ impl Link {
             if let Some(found) = look()? {
                 return Ok(found);
             }
-            self.look_for_loss()?;
+            if let Some(lost) = self.loss() {
+                // What is waited for may be the last that the other end said, and have come meanwhile.
+                return look()?.ok_or(lost);
+            }
             let bell = lock();
             if *bell == heard {
                 drop(self.for_main.wait_timeout(bell, LOOK_EVERY));
@@ -296,34 +319,37 @@ impl Link {
         }
     }
 
-    /// If nothing can be sent any more, the reason may still be on its way here.
-    fn look_for_loss(&self) -> Result<()> {
+    /// The error of a wire to which nothing can be written any more, unless the reason may still be on its way here.
+    fn loss(&self) -> Option<Error> {
         let mut queues = self.queues();
-        if queues
-            .lost
-            .as_ref()
-            .is_some_and(|(_, since)| queues.is_read || since.elapsed() > PATIENCE)
-            && let Some((error, _)) = queues.lost.take()
-        {
-            return Err(error);
-        }
-        Ok(())
+        let (_, since) = queues.lost.as_ref()?;
+        let is_known = queues.is_read || since.elapsed() > PATIENCE;
+        is_known.then(|| queues.lost.take().map(|(error, _)| error))?
     }
 
-    /// Ends the connection: sends what is to be sent, and waits a little for the threads at the wire. `worked` is what the
-    /// main thread came to.
+    /// Ends the connection: sends what is to be sent, and waits a little for the other end to close it. `worked` is what
+    /// the main thread came to.
     pub(super) fn close<T>(&self, worked: Result<T>) -> Result<T> {
         let result = worked.map_err(|error| self.fail(error));
         self.queues().is_closing = true;
         self.for_sender.notify_all();
-        let since = Instant::now();
-        while since.elapsed() < PATIENCE {
+        let mut moved = (self.sent_bytes.load(Ordering::Relaxed), Instant::now());
+        loop {
             let heard = *self.bell.lock().unwrap_or_else(PoisonError::into_inner);
-            {
+            let sent_bytes = self.sent_bytes.load(Ordering::Relaxed);
+            if moved.0 != sent_bytes {
+                moved = (sent_bytes, Instant::now());
+            }
+            let (is_sent, is_read) = {
                 let queues = self.queues();
-                if queues.is_sent && (queues.is_read || self.is_over()) {
-                    break;
-                }
+                (queues.is_sent, queues.is_read)
+            };
+            if is_sent && (is_read || self.is_over()) {
+                break;
+            }
+            // After a success the other end needs what is still to be sent, however slow this machine is.
+            if moved.1.elapsed() >= PATIENCE && (is_sent || result.is_err()) {
+                break;
             }
             let bell = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
             if *bell == heard {

@@ -4,6 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Cursor, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use image::{Error, ErrorKind, Result, Task};
 use sync::{Wire, diskrsync, native};
@@ -250,21 +253,30 @@ fn no_answer(
     task: &Task,
 ) -> Error {
     const SHOWN_BYTES: u64 = 160;
+    const PATIENCE: Duration = Duration::from_secs(2);
     if let Err(error) = task.checkpoint() {
         return error;
     }
     let host = peer.host().to_string();
     let Wire { mut input, output, hangup } = wire;
     if !first.is_empty() && failure.is_none() && first.len() == native::MAGIC.len() {
-        // A login script that greets has the rest of its line there already, or will have soon.
-        let mut byte = [0];
-        while !first.contains(&b'\n')
-            && (first.len() as u64) < SHOWN_BYTES
-            && input.read(&mut byte).is_ok_and(|len| len == 1)
-        {
-            first.push(byte[0]);
-        }
-        hangup.now();
+        // A login script that greets has the rest of its line there already, or will have soon; one that asks for
+        // something waits.
+        thread::scope(|scope| {
+            let (_is_read, waits) = mpsc::channel::<()>();
+            let hangup = &hangup;
+            scope.spawn(move || {
+                let _ = waits.recv_timeout(PATIENCE);
+                hangup.now();
+            });
+            let mut byte = [0];
+            while !first.contains(&b'\n')
+                && (first.len() as u64) < SHOWN_BYTES
+                && input.read(&mut byte).is_ok_and(|len| len == 1)
+            {
+                first.push(byte[0]);
+            }
+        });
         let line = first.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let sentence = format!(
             "{host} answers {:?}, which is no sync protocol: something there, perhaps a login script, writes to standard output, or the command is not the right one",

@@ -16,7 +16,7 @@ use super::question::Question;
 
 /// The most questions that wait for an answer.
 const QUESTIONS_MAX: usize = 1024;
-/// The most digests that they ask for together.
+/// The most digests that are asked for, or have come and are not compared yet.
 const ASKED_MAX: u64 = 1 << 16;
 /// The most regions that differ and are not settled. What is known of those behind them waits.
 const OPEN_MAX: usize = 1 << 14;
@@ -123,6 +123,9 @@ impl Table {
             }
             // What was found to differ goes first: the wire is to be kept busy.
             if let Some(job) = state.jobs.pop_front() {
+                if let Job::Compare(question, _) = &job {
+                    state.asked -= question.digests;
+                }
                 return Some(job);
             }
             let upto = if cut.is_scoped() { state.theirs.heard } else { cut.count() };
@@ -277,7 +280,6 @@ impl Table {
                 question.digests
             )));
         }
-        state.asked -= question.digests;
         state.jobs.push_back(Job::Compare(question, digests));
         drop(state);
         self.for_workers.notify_one();
