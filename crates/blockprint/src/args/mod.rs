@@ -92,7 +92,8 @@ pub(crate) struct Common {
     /// How many threads work [default: one for each processor, at least 2]
     #[arg(short = 'n', long, global = true, value_name = "N")]
     pub(crate) threads: Option<NonZero<usize>>,
-    /// Read at most RATE bytes a second: 500K, 20M, 1G (powers of 1024), 20MB (powers of 1000)
+    /// Read at most RATE bytes a second; in a sync with another machine, send and receive: 500K, 20M, 1G (powers of
+    /// 1024), 20MB (powers of 1000)
     #[arg(long, global = true, value_name = "RATE", value_parser = units::bytes)]
     pub(crate) limit: Option<u64>,
 }

@@ -20,6 +20,7 @@ pub(crate) use listen::LineHook;
 use listen::Listening;
 pub(crate) use listen::harmless;
 pub(crate) use quote::CommandLine;
+pub use traffic::WireBytes;
 pub(crate) use traffic::{Traffic, wire_over};
 
 /// How a remote end is reached.

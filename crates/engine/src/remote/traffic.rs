@@ -11,7 +11,6 @@ use sync::{Hangup, Wire};
 use sys::pipe::{Input, Output, Watch};
 
 use super::Limit;
-use crate::ops::sync::WireBytes;
 
 /// What went over a wire.
 #[derive(Debug, Default)]
@@ -45,6 +44,17 @@ impl Traffic {
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed)
     }
+}
+
+/// What went over a wire, seen from the machine on which the sync was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WireBytes {
+    /// Bytes from there.
+    pub received_bytes: u64,
+    /// Bytes to there.
+    pub sent_bytes: u64,
+    /// Of those received, bytes that the source said and that went on to the target; 0 unless both are remote.
+    pub relayed_bytes: u64,
 }
 
 /// After a wish to stop, so long what is left to say may still be sent.

@@ -23,6 +23,7 @@ use sys::holders::Holders;
 use crate::location::{Format, Place};
 use crate::registry::Facts;
 use crate::remote::Ssh;
+pub use crate::remote::WireBytes;
 use crate::stores::Stores;
 use crate::{Steps, Threads};
 pub use serve::{ServeRequest, ServeRole, Served, serve};
@@ -186,17 +187,6 @@ pub enum Way {
     Native,
     /// By diskrsync's protocol.
     Diskrsync,
-}
-
-/// What went over a wire, seen from the machine on which the sync was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WireBytes {
-    /// Bytes from there.
-    pub received_bytes: u64,
-    /// Bytes to there.
-    pub sent_bytes: u64,
-    /// Of those received, bytes that the source said and that went on to the target; 0 unless both are remote.
-    pub relayed_bytes: u64,
 }
 
 /// Opens what is local, claims a local target, and refuses what has to be refused. Writes nothing, calls nobody.

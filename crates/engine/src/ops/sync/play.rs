@@ -9,7 +9,7 @@ use sync::{Target, Wire, diskrsync, native};
 
 use super::book::{self, KeptBook};
 use super::target::SyncTarget;
-use super::{EndRequest, since, warn_about_source};
+use super::{EndRequest, Way, WireBytes, since, warn_about_source};
 use crate::location::{Format, Location};
 use crate::registry::{self, Source};
 use crate::stores::Stores;
@@ -27,6 +27,14 @@ pub(super) struct Wishes<'a> {
     pub(super) end: &'a EndRequest,
     pub(super) compress: bool,
     pub(super) dry_run: bool,
+}
+
+/// What was done by both ends, with what went between them.
+pub(super) struct Done {
+    pub(super) way: Way,
+    pub(super) report: native::Report,
+    pub(super) repaired: RangeSet,
+    pub(super) wire: WireBytes,
 }
 
 /// What was done, and what is to be done when the other end has ended well.

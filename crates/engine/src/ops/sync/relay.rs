@@ -9,7 +9,7 @@ use sync::Wire;
 use sync::native::{Heard, Overhear, Report};
 
 use super::call::{self, Far};
-use super::wired::Done;
+use super::play::Done;
 use super::{Protocol, SyncRequest, Way, WireBytes};
 use crate::remote::{Limit, Peer};
 

@@ -6,14 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use image::ranges::RangeSet;
 use image::{Error, ErrorKind, Result, Task};
-use sync::native;
 
 use super::call::{self, Answered, Far};
-use super::play::{self, OpenSource, Played, Wishes};
+use super::play::{self, Done, OpenSource, Played, Wishes};
 use super::target::{Claiming, SyncTarget};
-use super::{ServeRole, SyncReport, SyncRequest, Way, WireBytes, relay};
+use super::{ServeRole, SyncReport, SyncRequest, Way, relay};
 use crate::location::Place;
 use crate::remote::{Limit, Peer, Traffic};
 
@@ -103,14 +101,6 @@ pub(super) fn perform(plan: Plan, request: &SyncRequest, task: &Task) -> Result<
         dry_run: request.dry_run,
         elapsed: started.elapsed(),
     })
-}
-
-/// What was done.
-pub(super) struct Done {
-    pub(super) way: Way,
-    pub(super) report: native::Report,
-    pub(super) repaired: RangeSet,
-    pub(super) wire: WireBytes,
 }
 
 /// What the end that is here came to, and the other one, which should end now.
