@@ -221,6 +221,20 @@ fn ends_with_different_protocols_are_both_asked_for_the_older_one() {
 }
 
 #[test]
+fn what_a_source_says_after_the_target_is_done_and_gone_is_no_failure() {
+    let stage = Stage::new();
+    make_mixed(&stage.path("source"), 12, 1);
+    // The frame ALIVE, which a source says now and then while it waits, comes through a relay that was asleep.
+    let script = "blockprint \"$@\" || exit\n\
+                  case \"$*\" in *'--serve source'*) sleep 4; printf '\\002\\0\\0\\0\\0';; esac";
+    stage.script("peer", script);
+    let options = ["--protocol", "native", "--remote-command", "peer"];
+    let program = stage.sync(&options).arg(stage.there("source")).arg(stage.there("target"));
+    program.spawn().wait_at_most(Duration::from_secs(40)).expect_ok();
+    assert_same(&stage.path("source"), &stage.path("target"));
+}
+
+#[test]
 fn whoever_is_killed_at_whatever_moment_the_next_run_makes_it_right() {
     let stage = Stage::new();
     let (source, target) = (stage.path("source"), stage.path("target"));

@@ -46,6 +46,7 @@ mod support;
 mod sync;
 mod sync_digests;
 mod sync_faults;
+mod sync_hostile;
 mod sync_latency;
 mod sync_peers;
 mod sync_resume;

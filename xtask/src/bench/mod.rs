@@ -10,6 +10,7 @@ mod freeze;
 mod inputs;
 mod rounds;
 mod sparse;
+mod spgz;
 mod sync;
 mod table;
 
@@ -64,7 +65,7 @@ const CASES: [(&str, Case); 15] = [
     ("sync here", sync::local),
     ("sync over a pipe", sync::over_pipe),
     ("diskrsync tree", sync::diskrsync_tree),
-    ("spgz", sync::spgz),
+    ("spgz", spgz::pack),
 ];
 
 impl Bench {

@@ -1,15 +1,14 @@
 //! Making one image like another, here and over a pipe, beside what compares or hashes as much.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::Bench;
 use super::inputs::{LARGE_BYTES, copy, image_of_usr, read_once, require_room};
-use super::rounds::{Contestant, medians, settle, timed, warm_memory};
+use super::rounds::{Contestant, medians, timed};
 use super::table::{Goal, Measure, Row};
 use testkit::host::{SshStandIn, TempDir, tool, try_run};
 
@@ -157,85 +156,8 @@ pub(super) fn diskrsync_tree(bench: &Bench) -> Result<Vec<Row>, String> {
     ])
 }
 
-/// A container made of an image, beside gzip on one core.
-pub(super) fn spgz(bench: &Bench) -> Result<Vec<Row>, String> {
-    require_room(bench.memory.path(), ROOM_BYTES)?;
-    let image = bench.memory.join("usr.img");
-    copy(&image_of_usr(bench)?, &image)?;
-    read_once(&image)?;
-    let (container, zipped) = (bench.memory.join("usr.spgz"), bench.memory.join("usr.gz"));
-    let prepare = |path: &Path| {
-        let _ = fs::remove_file(path);
-        settle()?;
-        warm_memory(1 << 30)
-    };
-    let mut contestants = [
-        Contestant::new("ours", || {
-            prepare(&container)?;
-            let mut command = bench.program("copy");
-            command.arg(&image).arg(&container);
-            timed(&mut [command])
-        }),
-        Contestant::new("gzip -6", || {
-            prepare(&zipped)?;
-            let (image, zipped) = (image.display(), zipped.display());
-            timed(&mut [shell(&format!("taskset -c 0 gzip -6 -c {image} > {zipped}"))])
-        }),
-    ];
-    let times = medians(bench.rounds.unwrap_or(2), &mut contestants)?;
-    drop(contestants);
-    let sizes = || {
-        let their_bytes = fs::metadata(&zipped)?.len();
-        Ok((bytes_in_slots(&container)?, fs::metadata(&container)?.blocks() * 512, their_bytes))
-    };
-    let sizes = sizes().map_err(|cause: io::Error| format!("cannot look at the sizes: {cause}"));
-    let (our_bytes, allocated_bytes, their_bytes) = sizes?;
-    for path in [&image, &container, &zipped] {
-        let _ = fs::remove_file(path);
-    }
-    let (job, peer) = ("copy of 2 GiB to spgz".to_string(), "gzip -6, one core".to_string());
-    Ok(vec![
-        Row {
-            job: job.clone(),
-            ours: times[0].into(),
-            peer: peer.clone(),
-            theirs: times[1].into(),
-            goal: Goal::TimesAsFast(3.0),
-        },
-        Row {
-            job: format!("{job}: its bytes"),
-            ours: Measure::Bytes(our_bytes),
-            peer: peer.clone(),
-            theirs: Measure::Bytes(their_bytes),
-            goal: Goal::AtMostTimes(1.03),
-        },
-        // Each slot ends with a part of a page: that is the format's price for access at random.
-        Row {
-            job: format!("{job}: in whole pages"),
-            ours: Measure::Bytes(allocated_bytes),
-            peer,
-            theirs: Measure::Bytes(their_bytes),
-            goal: Goal::None,
-        },
-    ])
-}
-
-/// The bytes that a new container holds: those of each slot up to the last that is not zero.
-fn bytes_in_slots(container: &Path) -> io::Result<u64> {
-    const SLOT_BYTES: usize = 131_072;
-    let file = fs::File::open(container)?;
-    let len = file.metadata()?.len();
-    let mut slot = vec![0; SLOT_BYTES];
-    let mut sum = 0;
-    for start in (4096..len).step_by(SLOT_BYTES) {
-        let slot = &mut slot[..SLOT_BYTES.min((len - start) as usize)];
-        file.read_exact_at(slot, start)?;
-        sum += slot.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1);
-    }
-    Ok(sum)
-}
-
-fn shell(line: &str) -> Command {
+/// A line for the shell.
+pub(super) fn shell(line: &str) -> Command {
     let mut command = tool("sh");
     command.args(["-c", line]);
     command

@@ -34,9 +34,9 @@ Examples:
   blockprint sync --keep-digests disk.img backup:   next time, read only what changed
   blockprint sync --ssh-flags '-p 2222' --protocol diskrsync disk.img host:disk.img")]
 pub(crate) struct SyncArgs {
-    /// What is read: an image file, block device or chunk index, or [USER@]HOST:PATH; `raw:PATH` takes a file as it is
+    /// What is read: an image file, block device or chunk index, or `[USER@]HOST:PATH`; `raw:PATH` takes a file as it is
     pub(crate) source: OsString,
-    /// What is written: a file or block device, or [USER@]HOST:PATH; in a folder, the source's name
+    /// What is written: a file or block device, or `[USER@]HOST:PATH`; in a folder, the source's name
     #[arg(required_unless_present = "serve")]
     pub(crate) target: Option<OsString>,
     /// The format of a target file that is made [default: raw; spgz if its name ends in .spgz]

@@ -243,6 +243,7 @@ mod tests {
             assert!(matches!(read(line), Err(Refused::Flag(_))), "{line}");
         }
         assert_eq!(read("-h"), Err(Refused::Help));
-        assert_eq!(read("-s C --help"), Err(usage("--help is one operand too many")));
+        assert_eq!(read("-s C --help"), Err(Refused::Help));
+        assert_eq!(read("-s C D --help"), Err(usage("D is one operand too many")));
     }
 }
