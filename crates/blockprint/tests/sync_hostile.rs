@@ -309,10 +309,9 @@ fn assert_found_out(seats: [Seat; 2], lies: &[Lie]) {
             assert!(fs::read(stage.image()).unwrap() == image, "{words}: the image is another");
         }
     }
-    let left: Vec<String> = names(stage.scratch.path())
-        .into_iter()
-        .filter(|name| name.contains("blockprint-"))
-        .collect();
+    // What a target knows of itself may stay.
+    let names = names(stage.scratch.path());
+    let left: Vec<_> = names.iter().filter(|name| name.ends_with("blockprint-partial")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -532,8 +531,15 @@ fn memory_stays_small_whatever_is_said() {
         for seat in seats {
             // What is written to it is of no interest.
             let stage = Stage::new(96 * MIB);
+            let t0 = Instant::now();
             let ended = stage.lie(*seat, *is_deaf, talk);
             let peak_kib = ended.peak_kib;
+            eprintln!(
+                "{what} {seat:?} {peak_kib} {:?} {:?} {}",
+                t0.elapsed(),
+                ended.code,
+                ended.said
+            );
             assert!(ended.code.is_some_and(|code| code >= 10), "{what}: {ended:?}");
             assert!(peak_kib < MEMORY_MAX_KIB, "{seat:?}: {what}: {peak_kib} KiB");
             seen_kib = seen_kib.max(peak_kib);

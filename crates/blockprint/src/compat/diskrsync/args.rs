@@ -25,6 +25,8 @@ pub(super) struct Cli {
     ssh_flags: OsString,
     #[arg(long, allow_hyphen_values = true)]
     cmd_path: Option<OsString>,
+    #[arg(short, long)]
+    help: bool,
 
     // The rest is for the end that is called.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = boolean)]
@@ -49,13 +51,17 @@ pub(super) enum Part {
 }
 
 impl Cli {
-    /// Reads a command line, the program's name included; else says in a few words what is wrong with it.
+    /// Reads a command line, the program's name included; else says in a few words what is wrong with it, or nothing where
+    /// only help is wanted.
     pub(super) fn read(line: impl IntoIterator<Item = OsString>) -> Result<(Self, Part), String> {
         let mut cli = Cli::try_parse_from(line).map_err(|error| {
             let text = error.render().to_string();
             let head = text.split("\n\n").next().unwrap_or_default();
             head.strip_prefix("error: ").unwrap_or(head).trim_end().to_string()
         })?;
+        if cli.help {
+            return Err(String::new());
+        }
         let words = std::mem::take(&mut cli.words);
         if words.iter().any(|word| word.is_empty()) {
             return Err("an operand is empty".to_string());
@@ -185,8 +191,6 @@ mod tests {
             (&["a", "b", "c"], "one operand too many (c)"),
             (&["-v", "a", "b"], "-v"),
             (&["-verbose", "a", "b"], "-v"),
-            (&["-h"], "-h"),
-            (&["--help"], "--help"),
             (&["--version"], "--version"),
             (&["--verb", "a", "b"], "--verb"),
             (&["--verbose=yes", "a", "b"], "yes"),
@@ -194,6 +198,9 @@ mod tests {
         ] {
             let said = read(line).unwrap_err();
             assert!(said.contains(part), "{line:?}: {said}");
+        }
+        for line in [&["-h"][..], &["a", "--help"]] {
+            assert_eq!(read(line).unwrap_err(), "", "{line:?}");
         }
     }
 }

@@ -36,7 +36,10 @@ pub(crate) fn main() -> ExitCode {
     let (cli, part) = match Cli::read(line) {
         Ok(read) => read,
         Err(reason) => {
-            complain(&format!("diskrsync: {reason}\n{}", args::usage(&program)));
+            if !reason.is_empty() {
+                complain(&format!("diskrsync: {reason}"));
+            }
+            complain(&args::usage(&program));
             return ExitCode::from(USAGE);
         }
     };
