@@ -455,3 +455,49 @@ fn a_peer_that_never_reads_does_not_keep_an_end_from_stopping() {
     });
     drop(input);
 }
+
+/// A wire that takes `piece` bytes at most, each of them only after a pause.
+struct Slow<W> {
+    output: W,
+    piece: usize,
+    pause: fn(&[u8]) -> Duration,
+}
+
+impl<W: Write> Write for Slow<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let piece = &buf[..buf.len().min(self.piece)];
+        thread::sleep((self.pause)(piece));
+        self.output.write(piece)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+#[test]
+fn the_last_word_of_a_target_that_is_done_is_sent_however_long_that_takes() {
+    let bytes = vec![3; 1 << 20];
+    let (here, mut there) = sync::wire::pair(1 << 20);
+    let pause = |piece: &[u8]| Duration::from_secs(if piece[0] == DONE { 5 } else { 0 });
+    there.output = Box::new(Slow { output: there.output, piece: 1 << 20, pause });
+    let mut target = MemoryTarget::of(&[]);
+    let (source, there) = Ends::default().run_over(&memory(&bytes), &mut target, (here, there));
+    source.unwrap();
+    there.unwrap();
+    assert!(target.bytes() == bytes);
+}
+
+#[test]
+fn why_an_end_fails_is_heard_also_over_a_slow_wire() {
+    let mut rng = fastrand::Rng::with_seed(30);
+    let bytes: Vec<u8> = (0..3 << 20).map(|_| rng.u8(..)).collect();
+    let (mut here, there) = sync::wire::pair(1 << 16);
+    let pause = |_: &[u8]| Duration::from_millis(150);
+    here.output = Box::new(Slow { output: here.output, piece: 32 << 10, pause });
+    let changed = || Err(Error::new(ErrorKind::Changed, "somebody wrote to it"));
+    let ends = Ends { unchanged: &changed, ..Ends::default() };
+    let mut target = MemoryTarget::of(&[]);
+    let (_, there) = ends.run_over(&memory(&bytes), &mut target, (here, there));
+    assert_says(&there.unwrap_err(), ErrorKind::Changed, "says: somebody wrote to it");
+}

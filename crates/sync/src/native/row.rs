@@ -1,15 +1,15 @@
 //! The digests of all regions of one end, as threads find them.
 
-use std::collections::BTreeMap;
-
 use super::Digest;
 
-/// Digests in order. Threads take regions in ascending order and finish them in almost that order.
+/// Digests in order. Threads take regions in ascending order and finish them in almost any.
 #[derive(Default)]
 pub(super) struct Row {
-    done: Vec<Digest>,
-    /// Those that are there before one in front of them: at most as many as there are threads.
-    early: BTreeMap<u64, Digest>,
+    /// Also those that are there before one in front of them, which may be nearly all: zeroes are quicker than data.
+    digests: Vec<Digest>,
+    is_there: Vec<bool>,
+    /// How many are there without a gap.
+    done: usize,
     /// The next region of which nobody takes the digest yet.
     next: u64,
 }
@@ -26,21 +26,43 @@ impl Row {
 
     /// The digest of a region that was taken.
     pub(super) fn put(&mut self, number: u64, digest: Digest) {
-        self.early.insert(number, digest);
-        while let Some(digest) = self.early.remove(&(self.done.len() as u64)) {
-            self.done.push(digest);
+        let number = number as usize;
+        if self.digests.len() <= number {
+            self.digests.resize(number + 1, [0; 32]);
+            self.is_there.resize(number + 1, false);
         }
+        self.digests[number] = digest;
+        self.is_there[number] = true;
+        self.done += self.is_there[self.done..].iter().take_while(|is_there| **is_there).count();
     }
 
     /// Another digest for a region that has one.
     pub(super) fn replace(&mut self, number: u64, digest: Digest) {
-        if let Some(old) = self.done.get_mut(number as usize) {
-            *old = digest;
+        if number < self.done as u64 {
+            self.digests[number as usize] = digest;
         }
     }
 
     /// The digests of all regions below the first whose digest is not known.
     pub(super) fn done(&self) -> &[Digest] {
-        &self.done
+        &self.digests[..self.done]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_done_in_order_however_they_come() {
+        let mut row = Row::default();
+        let taken: Vec<u64> = std::iter::from_fn(|| row.take(5)).collect();
+        assert_eq!(taken, [0, 1, 2, 3, 4]);
+        for (number, done) in [(3, 0), (1, 0), (0, 2), (4, 2), (2, 5)] {
+            row.put(number, [number as u8 + 1; 32]);
+            assert_eq!(row.done().len(), done, "after {number}");
+        }
+        row.replace(3, [9; 32]);
+        assert_eq!(row.done().iter().map(|digest| digest[0]).collect::<Vec<_>>(), [1, 2, 3, 9, 5]);
     }
 }

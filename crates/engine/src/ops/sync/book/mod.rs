@@ -32,8 +32,8 @@ use crate::registry::{self, Facts, MediumKind};
 use crate::target::TargetKind;
 use binding::{Binding, Mark};
 use place::{BookPlace, Found};
-use record::Record;
-use regions::Regions;
+use record::{Record, bytes_of};
+use regions::{Regions, Which};
 
 /// The digests of one end's image, in memory and in a file.
 pub(super) struct KeptBook {
@@ -107,16 +107,6 @@ enum File {
     Known,
     /// It says that of `loaded`.
     Loaded,
-}
-
-/// Which digests are put down.
-enum Which {
-    /// All that are known.
-    Known,
-    /// Those of bytes that are durable.
-    Durable,
-    /// Of those, the ones of regions that will not be written soon.
-    LeftAlone,
 }
 
 /// So much longer than two checkpoints a writer may be at work before it says so again.
@@ -277,14 +267,10 @@ impl KeptBook {
             let sentence = format!("{shown} was written to while it was synced");
             return Err(Error::new(ErrorKind::Changed, sentence));
         }
-        let record = Record {
-            binding: Binding::Still { mark, boot: None },
-            complete: true,
-            format: self.subject.format(),
-            shape: *regions.shape(),
-            digests: regions.known().to_vec(),
-        };
-        self.place.store(&record)?;
+        let binding = Binding::Still { mark, boot: None };
+        let digests = regions.chosen(Which::Known);
+        let format = self.subject.format();
+        self.place.store(&bytes_of(&binding, true, &format, regions.shape(), digests))?;
         Ok(true)
     }
 
@@ -293,25 +279,16 @@ impl KeptBook {
     }
 
     /// Puts down what may be kept now. A file that cannot be written is no reason to stop: without it nothing is known.
-    fn store(&self, state: &mut State, binding: Option<Binding>, which: &Which) -> Result<()> {
+    fn store(&self, state: &mut State, binding: Option<Binding>, which: Which) -> Result<()> {
         let (Some(binding), Some(regions)) = (binding, &mut state.regions) else {
             return self.give_up(state);
         };
-        let digests = match which {
-            Which::Known => regions.known().to_vec(),
-            Which::Durable => regions.durable(),
-            Which::LeftAlone => regions.left_alone(),
-        };
-        let record = Record {
-            binding,
-            complete: false,
-            format: self.subject.format(),
-            shape: *regions.shape(),
-            digests,
-        };
-        match self.place.store(&record) {
+        let (format, digests) = (self.subject.format(), regions.chosen(which));
+        match self.place.store(&bytes_of(&binding, false, &format, regions.shape(), digests)) {
             Ok(()) => {
-                regions.kept(&record.digests);
+                let are_kept: Vec<bool> =
+                    regions.chosen(which).map(|digest| digest.is_some()).collect();
+                regions.kept(are_kept);
                 state.file = File::Known;
                 state.stored_at = Instant::now();
                 self.steps.reach("settled");
@@ -382,7 +359,7 @@ impl KeptBook {
             regions.end_flush();
         }
         let binding = self.writing(&mut state);
-        self.store(&mut state, binding, &Which::LeftAlone)
+        self.store(&mut state, binding, Which::LeftAlone)
     }
 
     /// What is known now is tied to the medium as it is now: nobody writes any more.
@@ -394,7 +371,7 @@ impl KeptBook {
         match &self.subject.role {
             Role::Source { mark } => {
                 let binding = still(mark.clone());
-                self.store(state, binding, &Which::Known)
+                self.store(state, binding, Which::Known)
             }
             Role::Target => {
                 // What a container has not been told to flush may be nowhere but in memory.
@@ -407,7 +384,7 @@ impl KeptBook {
                     regions.end_flush();
                 }
                 let binding = mark.map(|mark| Binding::Still { mark, boot: None });
-                self.store(state, binding, &Which::Durable)
+                self.store(state, binding, Which::Durable)
             }
         }
     }
@@ -483,7 +460,7 @@ impl Book for KeptBook {
             if state.file == File::Loaded {
                 state.file = match record.shape == *shape {
                     true => {
-                        regions.kept(&record.digests);
+                        regions.kept(record.digests.iter().map(Option::is_some));
                         File::Known
                     }
                     false => File::Unread,
@@ -523,7 +500,7 @@ impl Book for KeptBook {
                     return Ok(());
                 }
                 let binding = self.writing(&mut state);
-                self.store(&mut state, binding, &Which::LeftAlone)
+                self.store(&mut state, binding, Which::LeftAlone)
             }
         }
     }
@@ -545,7 +522,7 @@ impl Book for KeptBook {
                 let mut state = self.lock();
                 state.checkpoint_at = Instant::now();
                 let binding = still(mark.clone());
-                self.store(&mut state, binding, &Which::Known)
+                self.store(&mut state, binding, Which::Known)
             }
         };
         drop(turn);

@@ -91,8 +91,8 @@ impl BookPlace {
         Ok(record.map_or(Found::Damaged, Found::Record))
     }
 
-    /// Puts `record` there, replacing what was: durable when it returns.
-    pub(super) fn store(&self, record: &Record) -> Result<()> {
+    /// Puts `record`, its bytes, there, replacing what was: durable when it returns.
+    pub(super) fn store(&self, record: &[u8]) -> Result<()> {
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent {
             fs::create_dir_all(parent).map_err(|cause| {
@@ -101,7 +101,7 @@ impl BookPlace {
             })?;
         }
         let folder = Directory::of(&self.path)?;
-        replace_small(&folder, &self.temporary(), self.name(), &record.to_bytes())
+        replace_small(&folder, &self.temporary(), self.name(), record)
     }
 
     /// Takes away what is there. It does not come back after a power cut.

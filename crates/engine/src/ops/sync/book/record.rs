@@ -31,26 +31,7 @@ const MAGIC: [u8; 8] = *b"BLKPDIG1";
 pub(super) const LEN_MAX_BYTES: u64 = (32 << 19) + (1 << 16) + (1 << 12);
 
 impl Record {
-    /// The record as the bytes of its file.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.digests.len() * 33 + 512);
-        bytes.extend(MAGIC);
-        self.binding.put(&mut bytes);
-        bytes.push(u8::from(self.complete));
-        put_bytes(&mut bytes, self.format.as_bytes());
-        put(&mut bytes, self.shape.size_bytes);
-        put(&mut bytes, self.shape.region_bytes);
-        for eight in self.digests.chunks(8) {
-            let set = |(bit, digest): (usize, &Option<Digest>)| u8::from(digest.is_some()) << bit;
-            bytes.push(eight.iter().enumerate().map(set).sum());
-        }
-        bytes.extend(self.digests.iter().flatten().flatten());
-        let check = blake3::hash(&bytes);
-        bytes.extend(check);
-        bytes
-    }
-
-    /// Reads what [`to_bytes`](Record::to_bytes) made; `None` for anything else.
+    /// Reads what [`bytes_of`] made; `None` for anything else.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (body, check) = bytes.split_last_chunk::<32>()?;
         let mut rest = body.strip_prefix(&MAGIC)?;
@@ -75,6 +56,34 @@ impl Record {
         }
         rest.is_empty().then_some(Record { binding, complete, format, shape, digests })
     }
+}
+
+/// The bytes of a record of these `digests`, one for each region.
+pub(super) fn bytes_of<'a>(
+    binding: &Binding,
+    complete: bool,
+    format: &str,
+    shape: &Shape,
+    digests: impl Iterator<Item = Option<&'a Digest>> + Clone,
+) -> Vec<u8> {
+    let mut bits = vec![0_u8; shape.regions().div_ceil(8) as usize];
+    let mut known = 0;
+    for (region, _) in digests.clone().enumerate().filter(|(_, digest)| digest.is_some()) {
+        bits[region / 8] |= 1 << (region % 8);
+        known += 1;
+    }
+    let mut bytes = Vec::with_capacity(32 * known + bits.len() + 512);
+    bytes.extend(MAGIC);
+    binding.put(&mut bytes);
+    bytes.push(u8::from(complete));
+    put_bytes(&mut bytes, format.as_bytes());
+    put(&mut bytes, shape.size_bytes);
+    put(&mut bytes, shape.region_bytes);
+    bytes.extend(bits);
+    bytes.extend(digests.flatten().flatten());
+    let check = blake3::hash(&bytes);
+    bytes.extend(check);
+    bytes
 }
 
 impl Binding {
@@ -200,6 +209,13 @@ fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    impl Record {
+        fn to_bytes(&self) -> Vec<u8> {
+            let Record { binding, complete, format, shape, digests } = self;
+            bytes_of(binding, *complete, format, shape, digests.iter().map(Option::as_ref))
+        }
+    }
 
     fn state(seed: u8) -> DiskState {
         DiskState {

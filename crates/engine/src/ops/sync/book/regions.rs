@@ -14,6 +14,17 @@ pub(super) struct Regions {
     front: u64,
 }
 
+/// Which digests are put down.
+#[derive(Clone, Copy)]
+pub(super) enum Which {
+    /// All that are known.
+    Known,
+    /// What may be kept of an image that nobody writes any more: what is durable.
+    Durable,
+    /// What may be kept of an image that is being written: what is durable, and will not be written soon.
+    LeftAlone,
+}
+
 /// More of one region.
 #[derive(Clone, Copy, Default)]
 struct Flags {
@@ -110,24 +121,24 @@ impl Regions {
         }
     }
 
-    /// What may be kept of an image that nobody writes any more: what is durable.
-    pub(super) fn durable(&self) -> Vec<Option<Digest>> {
-        let all = self.digests.iter().zip(&self.flags);
-        all.map(|(digest, flags)| digest.filter(|_| flags.durable)).collect()
-    }
-
-    /// What may be kept of an image that is being written: what is durable, and will not be written soon.
-    pub(super) fn left_alone(&self) -> Vec<Option<Digest>> {
+    /// Those digests, for each region. There may be 16 MiB of them, so they are not copied.
+    pub(super) fn chosen(&self, which: Which) -> impl Iterator<Item = Option<&Digest>> + Clone {
         let ahead = self.front.max(self.settled).saturating_add(AHEAD_REGIONS);
-        let is_left_alone = |region: u64| region < self.settled || region >= ahead;
-        let durable = (0..).zip(self.durable());
-        durable.map(|(region, digest)| digest.filter(|_| is_left_alone(region))).collect()
+        let is_chosen = move |region: u64, flags: &Flags| match which {
+            Which::Known => true,
+            Which::Durable => flags.durable,
+            Which::LeftAlone => flags.durable && (region < self.settled || region >= ahead),
+        };
+        let all = (0..).zip(self.digests.iter().zip(&self.flags));
+        all.map(move |(region, (digest, flags))| {
+            digest.as_ref().filter(|_| is_chosen(region, flags))
+        })
     }
 
-    /// That is what the file says now.
-    pub(super) fn kept(&mut self, digests: &[Option<Digest>]) {
-        for (flags, digest) in self.flags.iter_mut().zip(digests) {
-            flags.kept = digest.is_some();
+    /// Whether the file says now the digest of each region.
+    pub(super) fn kept(&mut self, are_kept: impl IntoIterator<Item = bool>) {
+        for (flags, is_kept) in self.flags.iter_mut().zip(are_kept) {
+            flags.kept = is_kept;
         }
     }
 
@@ -162,7 +173,7 @@ mod tests {
     }
 
     fn kept(regions: &Regions) -> Vec<u64> {
-        let all = (0..).zip(regions.left_alone());
+        let all = (0..).zip(regions.chosen(Which::LeftAlone));
         all.filter_map(|(region, digest)| digest.map(|_| region)).collect()
     }
 
@@ -209,8 +220,9 @@ mod tests {
         assert!(kept(&regions).into_iter().eq(expected(10)));
         assert!(!regions.forget(100), "nothing was kept yet");
         assert!(kept(&regions).into_iter().eq(expected(101)));
-        let keepable = regions.left_alone();
-        regions.kept(&keepable);
+        let are_kept: Vec<bool> =
+            regions.chosen(Which::LeftAlone).map(|digest| digest.is_some()).collect();
+        regions.kept(are_kept);
         assert!(!regions.forget(101) && regions.forget(101 + AHEAD_REGIONS));
     }
 
