@@ -2,10 +2,11 @@
 
 use std::fs::{File as StdFile, FileTimes, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::thread;
 use std::time::SystemTime;
 
 use digest::blake3;
-use testkit::host::{LoopDevice, LoopOptions, Needs, TempDir, require, run, tool};
+use testkit::host::{LoopDevice, LoopOptions, Needs, TempDir, require, run, tool, try_run};
 
 use super::*;
 
@@ -415,16 +416,43 @@ fn a_device_that_was_attached_anew_or_whose_file_was_written_to_is_another() {
         book.finish().unwrap();
         assert_eq!(known_to(&Looking(Some(scene.source()))), all());
     };
-    let device = LoopDevice::attach(&file, &LoopOptions::default());
-    scene.path = device.path().to_owned();
+    let device = Numbered::attach(&file);
+    scene.path = device.path.clone();
     keep(&scene);
     let below = OpenOptions::new().write(true).open(&file).unwrap();
     below.write_all_at(b"below", 5 * MIB).unwrap();
     assert_eq!(known_to(&Looking(Some(scene.source()))), NOTHING);
     keep(&scene);
-    run(tool("losetup").arg("--detach").arg(device.path()));
-    run(tool("losetup").arg(device.path()).arg(&file));
+    drop(device);
+    let device = Numbered::attach(&file);
+    assert_eq!(device.path, scene.path);
     assert_eq!(known_to(&Looking(Some(scene.source()))), NOTHING);
+}
+
+/// A loop device with a number that nobody else takes while it is detached: the system gives out low ones.
+struct Numbered {
+    path: PathBuf,
+}
+
+impl Numbered {
+    fn attach(file: &Path) -> Self {
+        let path = PathBuf::from(format!("/dev/loop{}", 300 + std::process::id() % 600));
+        // Whoever has it open for a moment keeps it from being detached at once.
+        for _ in 0..100 {
+            if try_run(tool("losetup").arg(&path).arg(file)).is_ok() {
+                return Numbered { path };
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{} stays in use", path.display());
+    }
+}
+
+impl Drop for Numbered {
+    fn drop(&mut self) {
+        // Fails only if it is gone already.
+        let _ = try_run(tool("losetup").arg("--detach").arg(&self.path));
+    }
 }
 
 #[test]
