@@ -72,7 +72,8 @@ impl Stage {
             .env("PATH", self.ssh.search_path(&[&self.bin]))
             // Whatever is kept for the next run is kept at once.
             .env("BLOCKPRINT_DEBUG_CHECKPOINT_MS", "0");
-        let program = program.args(["sync", "--protocol", "native"]);
+        // Each thread has its buffers: as many everywhere, so that memory can be judged.
+        let program = program.args(["sync", "--protocol", "native", "--threads", "2"]);
         let call = ["--remote-command", "peer", "--"];
         match seat {
             Seat::CalledSource => program.args(["--serve", "source", "--"]).arg(self.image()),
@@ -557,6 +558,7 @@ fn memory_stays_small_whatever_is_said() {
             let peak_kib = ended.peak_kib;
             assert!(ended.code.is_some_and(|code| code >= 10), "{what}: {ended:?}");
             assert!(peak_kib < MEMORY_MAX_KIB, "{seat:?}: {what}: {peak_kib} KiB");
+            eprintln!("{seat:?}: {what}: {peak_kib} KiB");
             seen_kib = seen_kib.max(peak_kib);
         }
     }

@@ -13,8 +13,9 @@ use super::frame::Short;
 use super::link::Link;
 use super::{Digest, PAGE_BYTES};
 
-/// How much is read at once, in bytes: still in the processor's cache when its digest is taken.
-pub(super) const PIECE_BYTES: usize = 256 << 10;
+/// How much is read at once, in bytes: as large requests as a device wants, and still in the processor's cache when the
+/// digest is taken.
+pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 /// An image as it is read for its digests.
 pub(super) struct Content<'a> {
@@ -254,7 +255,7 @@ impl Taken {
 }
 
 fn hash_zeroes(hasher: &mut Hasher, mut len_bytes: u64) {
-    static ZEROES: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
+    static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
     while len_bytes > 0 {
         let len = len_bytes.min(ZEROES.len() as u64);
         hasher.update(&ZEROES[..len as usize]);
