@@ -185,11 +185,7 @@ impl<'a> Content<'a> {
             let bytes = &mut buf[..(part.end - part.start) as usize];
             self.fill(bytes, part.start)?;
             for page in bytes.chunks(PAGE_BYTES as usize) {
-                let digest = match is_zero(page) {
-                    true => zeroes.of(page.len() as u64),
-                    false => blake3::hash(page),
-                };
-                digests.push(short(&digest));
+                digests.push(short(&zeroes.or_digest(page)));
             }
         }
         Ok(digests)
@@ -273,6 +269,14 @@ pub(super) struct Zeroes {
 const LENGTHS_KEPT: usize = 1024;
 
 impl Zeroes {
+    /// The digest of `bytes`, which is not taken if they are zero.
+    pub(super) fn or_digest(&self, bytes: &[u8]) -> Digest {
+        match is_zero(bytes) {
+            true => self.of(bytes.len() as u64),
+            false => blake3::hash(bytes),
+        }
+    }
+
     /// The digest of `len_bytes` zeroes.
     pub(super) fn of(&self, len_bytes: u64) -> Digest {
         let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use digest::{blake3, is_zero};
 use image::{Error, ErrorKind, Phase, Result, Task};
 
 use super::content::{Content, PIECE_BYTES, Zeroes};
@@ -359,10 +358,6 @@ impl End<'_> {
             return Ok((content.digest(cut, cut.range(number), &self.zeroes, buf)?, None));
         }
         let bytes = content.read(cut, cut.range(number))?;
-        let digest = match is_zero(&bytes) {
-            true => self.zeroes.of(bytes.len() as u64),
-            false => blake3::hash(&bytes),
-        };
-        Ok((digest, Some(bytes)))
+        Ok((self.zeroes.or_digest(&bytes), Some(bytes)))
     }
 }
