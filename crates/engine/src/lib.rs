@@ -5,8 +5,11 @@
 //! a daemon) listens to the [`Task`] and shows the report in its own form.
 
 mod amount;
+pub mod backup_name;
+pub mod devices;
 mod folders;
 mod indexes;
+pub mod jobs;
 mod journal;
 pub mod location;
 pub mod mapfile;

@@ -2,6 +2,9 @@
 //!
 //! A format is pure: it stands on a [`Medium`](image::Medium) that it is given and never opens a path itself.
 
+pub mod packed;
+pub mod partclone;
 pub mod probe;
 pub mod raw;
 pub mod spgz;
+pub mod table;

@@ -1,0 +1,1 @@
+//! Back up a whole disk as one set, and make it again on another, also a larger one.

@@ -1,0 +1,1 @@
+//! How large a filesystem is by its own superblock.

@@ -1,0 +1,44 @@
+//! Files packed with nothing.
+
+use image::{Medium, Result, Task};
+
+use super::{Entry, Opened, PackedMedium, Packer, Packing, Unpack};
+
+/// Writes it as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainPacking;
+
+impl Packing for PlainPacking {
+    fn segment_bytes(&self) -> usize {
+        1 << 20
+    }
+    fn head(&self) -> Vec<u8> {
+        todo!()
+    }
+    fn packer(&self) -> Box<dyn Packer> {
+        todo!()
+    }
+    fn tail(&self, _segments: &[Entry]) -> Vec<u8> {
+        todo!()
+    }
+}
+
+pub(super) fn open<M: Medium>(_medium: M) -> Result<Opened<M>> {
+    todo!()
+}
+
+pub(super) fn index<M: Medium>(
+    _medium: M,
+    _kept: Box<dyn Medium>,
+    _task: &Task,
+) -> Result<PackedMedium<M>> {
+    todo!()
+}
+
+pub(super) fn open_kept<M: Medium>(_medium: M, _kept: Box<dyn Medium>) -> Result<PackedMedium<M>> {
+    todo!()
+}
+
+pub(super) fn unpack<'a>(_medium: &'a dyn Medium) -> Result<Box<dyn Unpack + 'a>> {
+    todo!()
+}

@@ -1,0 +1,1 @@
+//! Partclone's checksums: CRC-32 without the final inversion, and what version 0001 made of it.
