@@ -22,7 +22,12 @@ pub struct LocalTime {
 impl LocalTime {
     /// That of this moment.
     pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::of(SystemTime::now())
+    }
+
+    /// That of another moment, not before 1970.
+    pub fn of(moment: SystemTime) -> Self {
+        let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::of_seconds(libc::time_t::try_from(since.as_secs()).unwrap_or_default())
     }
 

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod block;
+mod child;
 mod clock;
 mod disk_state;
 mod fiemap;
@@ -21,6 +22,7 @@ mod process;
 mod reflink;
 
 pub use block::{BlockDevice, DeviceNumber};
+pub use child::ProcessGroup;
 pub use clock::LocalTime;
 pub use disk_state::{DiskState, boot_id};
 pub use fiemap::{PhysicalExtent, PhysicalExtents, PhysicalMap, each_differing};

@@ -1,9 +1,11 @@
 //! What is typed: the commands, their options and their help. Manual pages and completions are made from this.
 
+mod backups;
 mod cat;
 mod clone;
 mod compare;
 mod copy;
+mod devices;
 mod extract;
 mod generate;
 mod index;
@@ -20,10 +22,12 @@ use std::num::NonZero;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Threads;
 
+pub(crate) use backups::BackupsArgs;
 pub(crate) use cat::CatArgs;
 pub(crate) use clone::{CloneArgs, ReflinkArg};
 pub(crate) use compare::CompareArgs;
 pub(crate) use copy::{CopyArgs, OnReadErrorArg};
+pub(crate) use devices::DevicesArgs;
 pub(crate) use extract::ExtractArgs;
 pub(crate) use generate::{CompletionsArgs, ManArgs};
 pub(crate) use index::{IndexArgs, IndexCommand};
@@ -69,6 +73,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     Index(IndexArgs),
     Store(StoreArgs),
+    Devices(DevicesArgs),
+    Backups(BackupsArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }

@@ -1,9 +1,11 @@
 //! From arguments to a request, from a report to an exit code: one file for each command.
 
+mod backups;
 mod cat;
 mod clone;
 mod compare;
 mod copy;
+mod devices;
 mod extract;
 mod generate;
 mod index;
@@ -38,6 +40,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args, &common, &face),
         Command::Index(args) => index::run(args, &face),
         Command::Store(args) => store::run(args, &common, &face),
+        Command::Devices(args) => devices::run(&args, &face),
+        Command::Backups(args) => backups::run(args, &face),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
     };

@@ -1,6 +1,8 @@
 //! Events and results as JSON objects. The names here are a promise to programs; the engine's types are not.
 
+mod backups;
 mod cat;
+mod devices;
 mod extract;
 mod index;
 mod make;
@@ -21,7 +23,9 @@ use serde_json::{Value, json};
 
 use super::meter::Reading;
 
+pub(crate) use backups::backups;
 pub(crate) use cat::cat;
+pub(crate) use devices::devices;
 pub(crate) use extract::{extract, extract_plan, verify};
 pub(crate) use index::{chunk, diff, index};
 pub(crate) use make::make;

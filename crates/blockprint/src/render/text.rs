@@ -1,11 +1,14 @@
 //! Results as lines of text for people.
 
+mod backups;
 mod cat;
+mod devices;
 mod extract;
 mod index;
 mod make;
 mod store;
 mod sync;
+mod table;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -17,7 +20,9 @@ use engine::ops::copy::{CopyPlan, CopyReport, TargetKind};
 use engine::ops::info::{Count, InfoReport};
 use engine::{Bytes, RangeSet};
 
+pub(crate) use backups::backups;
 pub(crate) use cat::cat;
+pub(crate) use devices::devices;
 pub(crate) use extract::{extract, extract_plan, verify};
 pub(crate) use index::{diff, index};
 pub(crate) use make::make;

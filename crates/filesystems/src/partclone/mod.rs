@@ -1,6 +1,7 @@
 //! The program partclone: which variants there are, how one is started, what it says.
 
 mod process;
+mod reason;
 mod report;
 mod variant;
 

@@ -39,10 +39,24 @@ impl DeviceMedium {
     /// `NotFound`, `Denied`; `InUse` if it is mounted or claimed by somebody else; `Invalid` if it is no block
     /// device.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
+        DeviceMedium::open_as(path, access, access == Access::Write)
+    }
+
+    /// Opens a block device for reading, and claims it as for writing: nobody can mount it meanwhile, so that what is
+    /// read stays what it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](DeviceMedium::open).
+    pub fn open_claimed(path: &Path) -> Result<Self> {
+        DeviceMedium::open_as(path, Access::Read, true)
+    }
+
+    fn open_as(path: &Path, access: Access, claimed: bool) -> Result<Self> {
         let name = path.display().to_string();
         let write = access == Access::Write;
         let look = || -> io::Result<(File, u64, (u32, u32))> {
-            let flags = if write { libc::O_EXCL } else { 0 };
+            let flags = if claimed { libc::O_EXCL } else { 0 };
             let file = OpenOptions::new().read(true).write(write).custom_flags(flags).open(path)?;
             if !file.metadata()?.file_type().is_block_device() {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no block device"));

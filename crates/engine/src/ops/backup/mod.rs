@@ -1,15 +1,28 @@
 //! Make an image of a partition: of its used blocks, in partclone's format, compressed.
 
+mod naming;
+mod pack;
+mod partclone;
+mod readback;
+mod source;
+mod unfinished;
+mod work;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use filesystems::Filesystem;
 use filesystems::partclone::{Partclone, Report, Variant};
+use filesystems::{Filesystem, Used, used_blocks};
 use formats::packed::Compression;
-use image::{Result, Task};
+use image::{Error, ErrorKind, Phase, Result, Task};
 
 use crate::{Steps, Threads};
+pub use partclone::PartcloneFailure;
+pub(crate) use partclone::refuse_failure;
+pub(crate) use readback::data_pieces;
+use source::Source;
+use unfinished::Unfinished;
 
 /// What is to be imaged where.
 #[derive(Clone)]
@@ -60,6 +73,10 @@ pub struct BackupPlan {
     /// Bytes in used blocks; `None` where that is not known, and all is read.
     pub used_bytes: Option<u64>,
     request: BackupRequest,
+    /// Stand-ins for partclone may image what is not there.
+    opened: Option<Source>,
+    /// Which blocks are used, once that was asked.
+    map: Option<Used>,
 }
 
 /// What a backup did.
@@ -87,14 +104,44 @@ pub struct BackupReport {
     pub elapsed: Duration,
 }
 
-/// Looks at the partition, chooses the image's name, and refuses what has to be refused. Writes nothing.
+/// Looks at the partition, chooses the image's name, and refuses what has to be refused. Writes nothing, and is quick:
+/// which blocks are used is asked later.
 ///
 /// # Errors
 ///
 /// `NotFound`, `Denied`; `InUse` for a partition that is mounted or held, with the mount point; `Exists` for an image, or an
 /// unfinished one, of the same name; `Full` where even the least that it can need does not fit; `Invalid` for a name.
-pub fn plan(_request: BackupRequest, _task: &Task) -> Result<BackupPlan> {
-    todo!()
+pub fn plan(request: BackupRequest, task: &Task) -> Result<BackupPlan> {
+    let opened = match Source::claim(&request.source) {
+        Ok(source) => Some(source),
+        Err(error) if is_stub(&request) => {
+            task.warn(format!("{} (left to the stand-in for partclone)", error.full_sentence()));
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let source = opened.as_ref().map_or(&*request.source, |source| source.path()).to_owned();
+    let device_bytes = opened.as_ref().map_or(0, |source| source.image().size());
+    let filesystem = naming::filesystem(&request, opened.as_ref(), task);
+    let variant = naming::variant(&request, &filesystem, task);
+    let destination = naming::destination(&request, &filesystem, variant)?;
+    let plan = BackupPlan {
+        source,
+        filesystem,
+        variant,
+        destination,
+        device_bytes,
+        used_bytes: None,
+        request,
+        opened,
+        map: None,
+    };
+    let is_whole = plan.opened.as_ref().is_some_and(Source::is_device);
+    if plan.variant.is_raw() && is_whole && !is_stub(&plan.request) {
+        let folder = sys::Directory::of(&plan.destination)?;
+        plan.refuse_full(device_bytes, sys::available_bytes(&folder).ok())?;
+    }
+    Ok(plan)
 }
 
 /// Makes the image. It has its name only once it is whole and durable; an image is never replaced. Once it has begun to get its name, a
@@ -104,9 +151,123 @@ pub fn plan(_request: BackupRequest, _task: &Task) -> Result<BackupPlan> {
 ///
 /// # Errors
 ///
-/// `Full`, `Io`, `Damaged` (a stream or a verification), `Cancelled`. The unfinished file is removed, unless it is whole and only its name
-/// was taken meanwhile.
-pub fn perform(plan: BackupPlan, _task: &Task) -> Result<BackupReport> {
-    let _ = plan.request;
-    todo!()
+/// `Full`, `Io`, `Damaged` (a stream or a verification), `Cancelled`; `Io` with a [`PartcloneFailure`] below if partclone refuses the
+/// partition. The unfinished file is removed, unless it is whole and only its name was taken meanwhile.
+pub fn perform(mut plan: BackupPlan, task: &Task) -> Result<BackupReport> {
+    let start = Instant::now();
+    let steps = plan.request.steps.clone();
+    let unfinished = Unfinished::create(&plan.destination, plan.request.mode)?;
+    steps.reach("created");
+    let written = work::write(&mut plan, &unfinished, task);
+    let written = written.map_err(|error| unfinished.explain(error))?;
+    let verified = plan.request.verify && plan.opened.is_some();
+    if verified {
+        plan.read_back(task)?;
+        steps.reach("verified");
+    }
+    if let Some(source) = &plan.opened {
+        source.refuse_changed()?;
+    }
+    task.checkpoint()?;
+    unfinished.publish(&steps)?;
+    Ok(BackupReport {
+        source: plan.source,
+        destination: plan.destination,
+        filesystem: plan.filesystem,
+        variant: plan.variant,
+        device_bytes: plan.device_bytes,
+        used_bytes: written.used_bytes,
+        image_bytes: written.file_bytes,
+        verified,
+        by_partclone: written.by_partclone,
+        elapsed: start.elapsed(),
+    })
+}
+
+impl BackupPlan {
+    /// Asks which blocks are used, so that `used_bytes` is known. Where that cannot be known, all of the partition will be
+    /// taken as raw bytes: the variant and the name change, and the reason is told as a warning.
+    ///
+    /// Without it, [`perform`] asks, keeps the name, and lets partclone write where the map cannot be had.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled`; those of [`plan`] for the new name; `Full`.
+    pub fn survey(&mut self, task: &Task) -> Result<()> {
+        if self.variant.is_raw() || is_stub(&self.request) || self.map.is_some() {
+            return Ok(());
+        }
+        match self.ask_used(task)? {
+            Used::Unknown(reason) => {
+                let source = self.source.display();
+                task.warn(format!("all of {source} is read, as raw bytes: {reason}"));
+                self.variant = Variant::DD;
+                self.destination =
+                    naming::destination(&self.request, &self.filesystem, Variant::DD)?;
+                let least = if self.opened.as_ref().is_some_and(Source::is_device) {
+                    self.device_bytes
+                } else {
+                    0
+                };
+                let folder = sys::Directory::of(&self.destination)?;
+                self.refuse_full(least, sys::available_bytes(&folder).ok())
+            }
+            known @ Used::Known { .. } => {
+                self.learn(known);
+                let folder = sys::Directory::of(&self.destination)?;
+                let used_bytes = self.used_bytes.unwrap_or(0);
+                self.refuse_full(used_bytes, sys::available_bytes(&folder).ok())
+            }
+        }
+    }
+
+    /// Asks partclone for the map.
+    fn ask_used(&self, task: &Task) -> Result<Used> {
+        match naming::partclone(&self.request) {
+            Some(partclone) => {
+                task.begin(Phase::Map, 0);
+                used_blocks(&partclone, self.variant, &self.source, task)
+            }
+            None => Ok(Used::Unknown("partclone is not installed".to_string())),
+        }
+    }
+
+    fn learn(&mut self, used: Used) {
+        if let Used::Known { header, used } = &used {
+            self.used_bytes = Some(used.used() * u64::from(header.block_bytes));
+        }
+        self.map = Some(used);
+    }
+
+    /// Refuses what cannot fit: only without compression is that known beforehand.
+    fn refuse_full(&self, needed_bytes: u64, available_bytes: Option<u64>) -> Result<()> {
+        let Some(available) = available_bytes else { return Ok(()) };
+        if self.request.compression != Compression::Uncompressed || needed_bytes <= available {
+            return Ok(());
+        }
+        let folder = self.request.folder.display().to_string();
+        let sentence = format!(
+            "no space in {folder} for the image: it needs {}, {} are left there (make room, or compress it)",
+            image::units::Bytes(needed_bytes),
+            image::units::Bytes(available),
+        );
+        Err(Error::new(ErrorKind::Full, sentence).at(folder, None))
+    }
+
+    fn read_back(&self, task: &Task) -> Result<()> {
+        let Some(source) = &self.opened else { return Ok(()) };
+        let what = readback::Readback {
+            file: &unfinished::unfinished_path(&self.destination),
+            compression: self.request.compression,
+            is_raw: self.variant.is_raw(),
+            source: source.image(),
+            threads: self.request.threads,
+        };
+        readback::compare(&what, task)
+    }
+}
+
+/// Whether all is left to a program that stands in for partclone.
+fn is_stub(request: &BackupRequest) -> bool {
+    request.partclone.as_ref().is_some_and(Partclone::is_stub)
 }

@@ -1,9 +1,12 @@
 //! List the backups in a folder: images of partitions, and sets of whole disks.
 
+mod look;
+
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use image::{Result, Task};
+use image::{Error, Result, Task};
 
 use crate::backup_name::BackupName;
 
@@ -20,6 +23,8 @@ pub struct Backup {
     pub modified: SystemTime,
     /// Whether it is unfinished.
     pub is_unfinished: bool,
+    /// Whether it is the set of a whole disk.
+    pub is_set: bool,
     /// The filesystem in lsblk's word, or `disk` for a set.
     pub filesystem: Option<String>,
     /// Size of the partition or disk in bytes, if that can be told without unpacking all.
@@ -37,6 +42,21 @@ pub struct Backup {
 /// # Errors
 ///
 /// Those of the folder.
-pub fn list(_folder: &Path, _task: &Task) -> Result<Vec<Backup>> {
-    todo!()
+pub fn list(folder: &Path, task: &Task) -> Result<Vec<Backup>> {
+    let failed = |cause| {
+        let name = folder.display().to_string();
+        Error::io(format!("cannot list the backups in {name}"), cause).at(name, None)
+    };
+    let mut backups = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        task.checkpoint()?;
+        let path = entry.map_err(failed)?.path();
+        // What vanishes meanwhile, and links that lead nowhere, are no backups.
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        if metadata.is_file() {
+            backups.extend(look::image(&path, &metadata));
+        }
+    }
+    backups.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+    Ok(backups)
 }

@@ -1,0 +1,142 @@
+//! A backup whose stream partclone writes: it is cut, packed, and checked while it passes.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use filesystems::partclone::{Ended, Partclone, Variant};
+use formats::packed::Packing;
+use formats::partclone::{Checked, StreamCheck};
+use image::layers::Throttle;
+use image::{Error, ErrorKind, Medium, Result, Task};
+
+use super::OnReport;
+use super::pack::pack;
+use crate::Threads;
+
+/// What is cloned, and how.
+pub(super) struct Cloning<'a> {
+    pub(super) partclone: &'a Partclone,
+    pub(super) variant: Variant,
+    pub(super) device: &'a Path,
+    pub(super) packing: &'a dyn Packing,
+    pub(super) threads: Threads,
+    pub(super) throttle: Option<Throttle>,
+    pub(super) on_report: Option<OnReport>,
+}
+
+/// What the stream turned out to be.
+pub(super) struct Cloned {
+    /// Length of the file in bytes.
+    pub(super) file_bytes: u64,
+    /// Header and length, if it is a partition image in which nothing is wrong.
+    pub(super) checked: Option<Checked>,
+}
+
+/// A partclone that did not do what it was started for: what lies below the error that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartcloneFailure {
+    /// The program's name.
+    pub program: String,
+    /// Why, in a sentence, if it said so in words that we know.
+    pub reason: Option<String>,
+    /// The last lines that it printed.
+    pub last_lines: String,
+}
+
+/// Has partclone write the stream, and packs it into `out`.
+///
+/// # Errors
+///
+/// `Io` with a [`PartcloneFailure`] below; `Damaged` if what it wrote is no whole image (a stand-in may write anything);
+/// those of `out`; `Cancelled`.
+pub(super) fn clone_into(what: &Cloning<'_>, out: &dyn Medium, task: &Task) -> Result<Cloned> {
+    let mut running = what.partclone.clone_device(what.variant, what.device)?;
+    let Some(mut stdout) = running.stdout() else {
+        return Err(Error::new(ErrorKind::Io, "partclone has no standard output"));
+    };
+    let on_report = what.on_report.clone();
+    running.listen(Box::new(move |report| {
+        if let Some(hear) = &on_report {
+            hear(report);
+        }
+    }));
+    let mut check =
+        (!what.variant.is_raw()).then(|| StreamCheck::new(&what.device.display().to_string()));
+    let has_failed = AtomicBool::new(false);
+    let segment_bytes = what.packing.segment_bytes() as u64;
+    let (packed, ended) = std::thread::scope(|scope| {
+        let waiter = scope
+            .spawn(|| running.wait(&|| task.is_cancelled() || has_failed.load(Ordering::Relaxed)));
+        let take = |content: &mut Vec<u8>| {
+            let read = stdout.by_ref().take(segment_bytes).read_to_end(content);
+            let len =
+                read.map_err(|cause| Error::io("cannot read what partclone writes", cause))?;
+            if let Some(error) = check.as_mut().and_then(|check| check.feed(content).err()) {
+                check = None;
+                if !what.partclone.is_stub() {
+                    return Err(error);
+                }
+                task.warn(format!("the stand-in for partclone writes {}", error.full_sentence()));
+            }
+            if let Some(throttle) = &what.throttle {
+                throttle.take(len as u64);
+            }
+            task.advance(len as u64);
+            Ok((len > 0).then_some(()))
+        };
+        let packed = pack(what.threads, task, what.packing, out, take, |(), _| Ok(()));
+        has_failed.store(packed.is_err(), Ordering::Relaxed);
+        (packed, waiter.join())
+    });
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    // What we ended it for comes first: a wish to stop, a full disk.
+    let file_bytes = packed?;
+    task.checkpoint()?;
+    refuse_failure(&ended?, what.partclone, what.variant)?;
+    let checked = match check.map(StreamCheck::finish).transpose() {
+        Ok(checked) => checked,
+        Err(error) if what.partclone.is_stub() => {
+            task.warn(format!("the stand-in for partclone wrote {}", error.full_sentence()));
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Cloned { file_bytes, checked })
+}
+
+/// The error for a partclone that ended otherwise than well.
+pub(crate) fn refuse_failure(ended: &Ended, partclone: &Partclone, variant: Variant) -> Result<()> {
+    if ended.success {
+        return Ok(());
+    }
+    let program = partclone
+        .program(variant)
+        .and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    let failure = PartcloneFailure {
+        program: program.unwrap_or_else(|| format!("partclone.{}", variant.name())),
+        reason: ended.reason.clone(),
+        last_lines: ended.last_lines.clone(),
+    };
+    let sentence = match &failure.reason {
+        Some(reason) => reason.clone(),
+        None => format!("{} has failed", failure.program),
+    };
+    Err(Error::new(ErrorKind::Io, sentence).because(failure))
+}
+
+impl fmt::Display for PartcloneFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = |line: &&str| !line.is_empty() && !line.starts_with("Partclone fail");
+        match self.last_lines.lines().map(str::trim).rfind(said) {
+            Some(line) => write!(f, "{} said: {}", self.program, line.escape_debug()),
+            None => write!(f, "{} said nothing", self.program),
+        }
+    }
+}
+
+impl std::error::Error for PartcloneFailure {}
