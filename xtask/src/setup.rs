@@ -19,7 +19,7 @@ pub(crate) enum Verb {
 use Verb::{Bench, Demo, Test};
 
 /// Program, the Debian package that has it, and who needs it.
-const TOOLS: [(&str, &str, &[Verb]); 23] = [
+const TOOLS: [(&str, &str, &[Verb]); 24] = [
     ("losetup", "mount", &[Test, Demo, Bench]),
     ("swapon", "mount", &[Test]),
     ("fsfreeze", "util-linux", &[Test, Demo, Bench]),
@@ -39,6 +39,7 @@ const TOOLS: [(&str, &str, &[Verb]); 23] = [
     ("ssh", "openssh-client", &[Test]),
     ("sshd", "openssh-server", &[Test]),
     ("zstd", "zstd", &[Test]),
+    ("lz4", "lz4", &[Test]),
     ("time", "time", &[Bench]),
     ("rsync", "rsync", &[Bench]),
     ("b3sum", "b3sum", &[Bench]),

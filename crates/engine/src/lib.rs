@@ -34,6 +34,13 @@ pub mod chunking {
     pub use chunks::{Algorithm, ChunkId, ChunkSizes};
 }
 
+/// The words of partition images that a face needs to speak with an operation.
+pub mod partitions {
+    pub use filesystems::partclone::{Partclone, Report, Variant};
+    pub use filesystems::{Filesystem, probe};
+    pub use formats::packed::Compression;
+}
+
 pub use amount::Amount;
 pub use indexes::Lenience;
 pub use pipeline::Threads;

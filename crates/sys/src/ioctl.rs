@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use libc::{c_int, c_ulong, c_void};
 
+use crate::Access;
+
 /// `linux/fs.h`: `#define BLKGETSIZE64 _IOR(0x12,114,size_t)`: size in bytes.
 const BLKGETSIZE64: c_ulong = 0x8008_1272;
 /// `linux/fs.h`: `#define BLKSSZGET _IO(0x12,104)`: logical sector size.
@@ -32,6 +34,12 @@ const FS_IOC_FIEMAP: c_ulong = 0xc020_660b;
 const FS_IOC_FSGETXATTR: c_ulong = 0x801c_581f;
 /// `linux/loop.h`: `#define LOOP_GET_STATUS64 0x4C05`.
 const LOOP_GET_STATUS64: c_ulong = 0x4c05;
+/// `linux/loop.h`: `#define LOOP_CONFIGURE 0x4C0A`: takes `struct loop_config`.
+const LOOP_CONFIGURE: c_ulong = 0x4c0a;
+/// `linux/loop.h`: `#define LOOP_CTL_GET_FREE 0x4C82`: returns the number of a device.
+const LOOP_CTL_GET_FREE: c_ulong = 0x4c82;
+/// `linux/fs.h`: `#define BLKRRPART _IO(0x12,95)`: read the partition table again.
+const BLKRRPART: c_ulong = 0x125f;
 /// `linux/btrfs.h`: `#define BTRFS_IOC_FS_INFO _IOR(0x94, 31, struct btrfs_ioctl_fs_info_args)`.
 const BTRFS_IOC_FS_INFO: c_ulong = 0x8400_941f;
 
@@ -101,6 +109,29 @@ pub(crate) struct LoopInfo64 {
     init: [u64; 2],
 }
 const _: () = assert!(size_of::<LoopInfo64>() == 232);
+
+/// `linux/loop.h: struct loop_config`.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo64,
+    reserved: [u64; 8],
+}
+const _: () = assert!(size_of::<LoopConfig>() == 304);
+
+/// `linux/loop.h`: `LO_FLAGS_READ_ONLY`, `LO_FLAGS_AUTOCLEAR`, `LO_FLAGS_DIRECT_IO`.
+const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_DIRECT_IO: u32 = 16;
+
+/// What a loop device is to show of the file below.
+pub(crate) struct LoopSetup {
+    pub(crate) offset: u64,
+    pub(crate) size_limit: u64,
+    pub(crate) sector_bytes: u32,
+    pub(crate) access: Access,
+}
 
 /// `linux/btrfs.h: struct btrfs_ioctl_fs_info_args`, of which only the identifier matters here.
 #[repr(C)]
@@ -254,6 +285,36 @@ pub(crate) fn loop_status(fd: BorrowedFd<'_>) -> io::Result<LoopInfo64> {
     // SAFETY: the kernel writes one loop_info64.
     unsafe { with_pointer(fd, LOOP_GET_STATUS64, &raw mut info) }?;
     Ok(info)
+}
+
+/// The number of a loop device that nothing is attached to, by `/dev/loop-control`.
+pub(crate) fn free_loop_device(control: BorrowedFd<'_>) -> io::Result<c_int> {
+    // SAFETY: the request takes no argument.
+    check(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) })
+}
+
+/// Attaches `below` to a loop device until nobody has that open any more.
+pub(crate) fn configure_loop(
+    device: BorrowedFd<'_>,
+    below: BorrowedFd<'_>,
+    setup: &LoopSetup,
+) -> io::Result<()> {
+    let read_only = if setup.access == Access::Read { LO_FLAGS_READ_ONLY } else { 0 };
+    // SAFETY: the structure is integers and arrays of them, for all of which zero is a value.
+    let mut config: LoopConfig = unsafe { std::mem::zeroed() };
+    config.fd = below.as_raw_fd() as u32;
+    config.block_size = setup.sector_bytes;
+    config.info.offset = setup.offset;
+    config.info.size_limit = setup.size_limit;
+    config.info.flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO | read_only;
+    // SAFETY: the kernel reads one structure.
+    unsafe { with_pointer(device, LOOP_CONFIGURE, &raw mut config) }.map(drop)
+}
+
+/// Has the kernel read the partition table of a disk again.
+pub(crate) fn reread_partitions(disk: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the request takes no argument.
+    check(unsafe { libc::ioctl(disk.as_raw_fd(), BLKRRPART) }).map(drop)
 }
 
 /// The identifier of the Btrfs that a file or directory lies in; fails on other filesystems.

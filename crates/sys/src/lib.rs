@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+mod attach;
 mod block;
 mod child;
 mod clock;
@@ -21,6 +22,7 @@ pub mod pipe;
 mod process;
 mod reflink;
 
+pub use attach::AttachedPart;
 pub use block::{BlockDevice, DeviceNumber};
 pub use child::ProcessGroup;
 pub use clock::LocalTime;

@@ -1,5 +1,6 @@
 //! What is typed: the commands, their options and their help. Manual pages and completions are made from this.
 
+mod backup;
 mod backups;
 mod cat;
 mod clone;
@@ -11,6 +12,7 @@ mod generate;
 mod index;
 mod info;
 mod make;
+mod restore;
 mod store;
 mod stores;
 mod sync;
@@ -22,6 +24,7 @@ use std::num::NonZero;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Threads;
 
+pub(crate) use backup::{BackupArgs, CompressionArg};
 pub(crate) use backups::BackupsArgs;
 pub(crate) use cat::CatArgs;
 pub(crate) use clone::{CloneArgs, ReflinkArg};
@@ -33,6 +36,7 @@ pub(crate) use generate::{CompletionsArgs, ManArgs};
 pub(crate) use index::{IndexArgs, IndexCommand};
 pub(crate) use info::InfoArgs;
 pub(crate) use make::MakeArgs;
+pub(crate) use restore::RestoreArgs;
 pub(crate) use store::{StoreArgs, StoreCommand, StoreCopyArgs, StorePruneArgs};
 pub(crate) use stores::StoresArgs;
 pub(crate) use sync::{FormatArg, ProtocolArg, ServeArg, SyncArgs};
@@ -74,6 +78,8 @@ pub(crate) enum Command {
     Index(IndexArgs),
     Store(StoreArgs),
     Devices(DevicesArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
     Backups(BackupsArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

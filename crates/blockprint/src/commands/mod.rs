@@ -1,5 +1,6 @@
 //! From arguments to a request, from a report to an exit code: one file for each command.
 
+mod backup;
 mod backups;
 mod cat;
 mod clone;
@@ -11,6 +12,7 @@ mod generate;
 mod index;
 mod info;
 mod make;
+mod restore;
 mod store;
 mod sync;
 mod verify;
@@ -41,6 +43,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Index(args) => index::run(args, &face),
         Command::Store(args) => store::run(args, &common, &face),
         Command::Devices(args) => devices::run(&args, &face),
+        Command::Backup(args) => backup::run(args, &common, &face),
+        Command::Restore(args) => restore::run(args, &common, &face),
         Command::Backups(args) => backups::run(args, &face),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use engine::ops::verify::{self, VerifyReport, VerifyRequest};
+use engine::ops::verify::{
+    self, ImageVerifyReport, ImageVerifyRequest, VerifyReport, VerifyRequest,
+};
 use engine::{Lenience, Result};
 
 use crate::args::{Common, VerifyArgs};
@@ -10,9 +12,19 @@ use crate::render::{Face, Report, Wanted, json, text};
 use crate::{debug, exit};
 
 pub(super) fn run(args: VerifyArgs, common: &Common, face: &Face) -> Result<ExitCode> {
+    let Some(target) = args.target else {
+        let request = ImageVerifyRequest {
+            image: args.index,
+            limit_bytes_per_s: common.limit,
+            threads: common.threads(),
+        };
+        let report = face.run(|task| verify::verify_image(&request, task))?;
+        face.report(&report, Wanted::UnlessQuiet);
+        return Ok(ExitCode::SUCCESS);
+    };
     let request = VerifyRequest {
         index: args.index,
-        target: args.target.into(),
+        target: target.into(),
         stores: args.stores.into(),
         repair: args.repair,
         dry_run: args.dry_run,
@@ -25,6 +37,15 @@ pub(super) fn run(args: VerifyArgs, common: &Common, face: &Face) -> Result<Exit
     let is_right = report.is_right() || report.is_repaired();
     face.report(&Shown { report, list_max: args.list }, Wanted::UnlessQuiet);
     Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(exit::DIFFERENT) })
+}
+
+impl Report for ImageVerifyReport {
+    fn text(&self) -> String {
+        text::image_verify(self)
+    }
+    fn json(&self) -> serde_json::Value {
+        json::image_verify(self)
+    }
 }
 
 /// A report of which so many ranges are listed.

@@ -1,11 +1,13 @@
 //! Events and results as JSON objects. The names here are a promise to programs; the engine's types are not.
 
+mod backup;
 mod backups;
 mod cat;
 mod devices;
 mod extract;
 mod index;
 mod make;
+mod restore;
 mod store;
 mod sync;
 
@@ -23,12 +25,14 @@ use serde_json::{Value, json};
 
 use super::meter::Reading;
 
+pub(crate) use backup::{backup, backup_plan};
 pub(crate) use backups::backups;
 pub(crate) use cat::cat;
 pub(crate) use devices::devices;
 pub(crate) use extract::{extract, extract_plan, verify};
 pub(crate) use index::{chunk, diff, index};
 pub(crate) use make::make;
+pub(crate) use restore::{image_verify, restore, restore_plan};
 pub(crate) use store::{prune, prune_plan, store, store_copy, store_verify, stored};
 pub(crate) use sync::sync;
 

@@ -1,11 +1,13 @@
 //! Results as lines of text for people.
 
+mod backup;
 mod backups;
 mod cat;
 mod devices;
 mod extract;
 mod index;
 mod make;
+mod restore;
 mod store;
 mod sync;
 mod table;
@@ -20,12 +22,14 @@ use engine::ops::copy::{CopyPlan, CopyReport, TargetKind};
 use engine::ops::info::{Count, InfoReport};
 use engine::{Bytes, RangeSet};
 
+pub(crate) use backup::{backup, backup_plan};
 pub(crate) use backups::backups;
 pub(crate) use cat::cat;
 pub(crate) use devices::devices;
 pub(crate) use extract::{extract, extract_plan, verify};
 pub(crate) use index::{diff, index};
 pub(crate) use make::make;
+pub(crate) use restore::{image_verify, restore, restore_plan};
 pub(crate) use store::{prune, prune_plan, store, store_copy, store_verify};
 pub(crate) use sync::sync;
 

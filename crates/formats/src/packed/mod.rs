@@ -4,11 +4,13 @@
 //! an ordinary `.gz`, `.zst` or `.lz4`; who knows the table reads any part of it without the rest, and on all cores.
 //! A file by another tool has no table: [`open`] says so, and [`index`] makes one in a single pass, to be kept.
 
+mod anew;
 pub mod gz;
 pub mod lz4;
 mod medium;
 pub mod plain;
 mod table;
+mod tabled;
 pub mod zst;
 
 use image::{Medium, Result, Task};

@@ -32,6 +32,10 @@ impl<C: Codec> Tabled<C> {
     pub(super) fn table(&self) -> &Table {
         &self.table
     }
+
+    pub(super) fn codec(&self) -> &C {
+        &self.codec
+    }
 }
 
 impl<C: Codec> Segments for Tabled<C> {
@@ -156,9 +160,10 @@ impl<C: Codec> Unpack for InOrder<'_, C> {
                     filled += whole.len();
                 }
                 None => {
-                    self.read = self.content.len();
-                    self.segments.unpack(self.file, self.next, &mut self.content)?;
+                    let mut content = std::mem::take(&mut self.content);
                     self.read = 0;
+                    self.segments.unpack(self.file, self.next, &mut content)?;
+                    self.content = content;
                 }
             }
             self.next += 1;

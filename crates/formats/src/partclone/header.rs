@@ -152,7 +152,7 @@ impl Header {
     }
 
     /// Where the first stored block begins in the stream, in bytes.
-    pub(super) fn data_offset(&self) -> u64 {
+    pub fn data_offset(&self) -> u64 {
         let (header, check) = match self.version {
             Version::V1 => (Header::V1_BYTES, MAP_END_V1.len()),
             Version::V2 => (Header::V2_BYTES, 4),

@@ -40,7 +40,7 @@ const NAME: Range<usize> = 56..128;
 pub(super) struct Gpt {
     /// The protective or hybrid MBR.
     sector0: Vec<u8>,
-    /// The sector of the header, as it is on the disk; what changes is put into it when it is written.
+    /// The sector of the header, with zeroes where the two copies differ or what else stands here decides.
     header: Vec<u8>,
     /// The entries, one behind the other.
     array: Vec<u8>,
@@ -125,7 +125,7 @@ impl Gpt {
         let gpt = Gpt {
             sector0,
             entry_bytes: u32_at(&chosen.sector, ENTRY_LEN),
-            header: chosen.sector,
+            header: without_places(chosen.sector),
             array: chosen.array,
             usable,
             array_lba: chosen.array_lba,
@@ -172,13 +172,14 @@ impl Gpt {
     }
 
     /// Makes it the table of a disk of `disk_sectors`, on which its partitions have room.
-    pub(super) fn move_to(&mut self, disk_sectors: u64, from_sectors: u64, sector_bytes: u32) {
-        if self.backup_lba != disk_sectors - 1 || disk_sectors != from_sectors {
+    pub(super) fn move_to(&mut self, disk_sectors: u64, sector_bytes: u32) {
+        let from_sectors = self.backup_lba + 1;
+        if from_sectors != disk_sectors {
             self.backup_lba = disk_sectors - 1;
             self.backup_array_lba = disk_sectors - self.tail_sectors(sector_bytes);
             self.usable.end = self.backup_array_lba;
+            mbr::resize_protective(&mut self.sector0, from_sectors, disk_sectors);
         }
-        mbr::resize_protective(&mut self.sector0, from_sectors, disk_sectors);
     }
 
     /// Lets partition `number` end before the sector `end`.
@@ -344,6 +345,15 @@ fn header_crc(sector: &[u8]) -> u32 {
     let mut header = sector[..u32_at(sector, HEADER_LEN) as usize].to_vec();
     put(&mut header, HEADER_CRC, &[0; 4]);
     libdeflater::crc32(&header)
+}
+
+/// A header without what says where things are, and without checksums.
+fn without_places(mut sector: Vec<u8>) -> Vec<u8> {
+    sector[HEADER_CRC..HEADER_CRC + 4].fill(0);
+    sector[OWN_LBA..DISK_GUID].fill(0);
+    sector[ARRAY_LBA..ARRAY_LBA + 8].fill(0);
+    sector[ARRAY_CRC..ARRAY_CRC + 4].fill(0);
+    sector
 }
 
 fn sectors_of(array: &[u8], sector_bytes: u32) -> u64 {

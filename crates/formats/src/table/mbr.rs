@@ -91,10 +91,11 @@ pub(super) fn recognise(sector: &[u8]) -> Option<Sector> {
 /// hybrid MBR ends where its other partitions begin.
 pub(super) fn resize_protective(sector: &mut [u8], from_sectors: u64, to_sectors: u64) {
     let rest = |sectors: u64| (sectors - 1).min(SECTORS_MAX);
-    let Some(entry) = entries(sector).find(|entry| entry.kind == PROTECTIVE) else { return };
+    let found = entries(sector).find(|entry| entry.kind == PROTECTIVE);
+    let Some(entry) = found else { return };
     if entry.start == 1 && (entry.count == rest(from_sectors) || entry.count == SECTORS_MAX) {
         set_count(sector, entry.slot, rest(to_sectors));
-        put(sector, at(entry.slot) + LAST_CHS, &chs::address(to_sectors - 1));
+        put(sector, at(entry.slot) + LAST_CHS, &[0xff; 3]);
     }
 }
 
@@ -176,7 +177,8 @@ impl Mbr {
             }
         }
         let holds = |entry: &Entry| entry.is_container() && entry.start == container.start;
-        if let Some(entry) = entries(&self.sector0).find(holds)
+        let held = entries(&self.sector0).find(holds);
+        if let Some(entry) = held
             && container.end < end
         {
             resize(&mut self.sector0, entry.slot, end - container.start);

@@ -220,7 +220,7 @@ impl Table {
         adapted.disk_sectors = disk_bytes / u64::from(sector_bytes);
         adapted.findings.clear();
         if let Scheme::Gpt(gpt) = &mut adapted.scheme {
-            gpt.move_to(adapted.disk_sectors, self.disk_sectors, sector_bytes);
+            gpt.move_to(adapted.disk_sectors, sector_bytes);
         }
         Ok(adapted)
     }

@@ -20,7 +20,6 @@ use image::{Error, ErrorKind, Phase, Result, Task};
 use crate::{Steps, Threads};
 pub use partclone::PartcloneFailure;
 pub(crate) use partclone::refuse_failure;
-pub(crate) use readback::data_pieces;
 use source::Source;
 use unfinished::Unfinished;
 

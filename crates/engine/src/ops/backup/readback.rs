@@ -11,10 +11,8 @@ use image::{AlignedBuf, Error, ErrorKind, ExtentKind, Image, ImageExt, Phase, Re
 use sys::{Access, FileMedium};
 
 use crate::Threads;
+use crate::ops::restore::{Piece, of_image, piece_bytes, read_runs};
 use crate::pipeline::for_each_piece_with;
-
-/// How much is compared at once, in bytes.
-const PIECE_BYTES: u64 = 1 << 20;
 
 /// What is read back.
 pub(super) struct Readback<'a> {
@@ -55,58 +53,39 @@ fn compare_data(what: &Readback<'_>, image: &dyn Image, task: &Task) -> Result<(
         return Err(differs(what, &why, None));
     }
     let mut total = 0;
-    for run in data(image) {
+    for run in image.extents(0..image.size()) {
         let run = run?;
-        total += run.end - run.start;
+        total += if run.kind == ExtentKind::Data { run.len_bytes } else { 0 };
     }
     task.begin(Phase::Verify, total);
-    let supply = data_pieces(image, PIECE_BYTES);
     let tools = || (AlignedBuf::default(), AlignedBuf::default());
-    let work = |piece: Range<u64>, bufs: &mut (AlignedBuf, AlignedBuf)| {
-        let len = (piece.end - piece.start) as usize;
-        bufs.0.grow_to(len);
-        bufs.1.grow_to(len);
-        let (ours, theirs) = (&mut bufs.0[..len], &mut bufs.1[..len]);
-        image.read_at(ours, piece.start)?;
-        what.source.read_at(theirs, piece.start)?;
+    let work = |piece: Piece, (ours, theirs): &mut (AlignedBuf, AlignedBuf)| {
+        ours.grow_to(piece.len_bytes);
+        theirs.grow_to(piece.len_bytes);
+        let (ours, theirs) = (&mut ours[..piece.len_bytes], &mut theirs[..piece.len_bytes]);
+        read_runs(image, &piece.runs, ours)?;
+        read_runs(what.source, &piece.runs, theirs)?;
         if let Some(at) = ours.iter().zip(theirs.iter()).position(|(a, b)| a != b) {
-            let at = piece.start + at as u64;
-            return Err(differs(what, "it is not what stands there", Some(at)));
+            return Err(differs(what, "it is not what stands there", Some(place(&piece.runs, at))));
         }
-        task.advance(len as u64);
+        task.advance(piece.len_bytes as u64);
         Ok(())
     };
+    let supply = of_image(image, piece_bytes(what.compression));
     let never = Duration::from_secs(3600);
     for_each_piece_with(what.threads, task, supply, tools, work, never, || Ok(()))
 }
 
-/// The runs of an image that are data.
-fn data(image: &dyn Image) -> impl Iterator<Item = Result<Range<u64>>> + Send + '_ {
-    image.extents(0..image.size()).filter_map(|extent| match extent {
-        Ok(extent) => (extent.kind == ExtentKind::Data).then(|| Ok(extent.range())),
-        Err(error) => Some(Err(error)),
-    })
-}
-
-/// The same, cut at multiples of `piece_bytes`.
-pub(crate) fn data_pieces(
-    image: &dyn Image,
-    piece_bytes: u64,
-) -> impl Iterator<Item = Result<Range<u64>>> + Send + '_ {
-    let mut runs = data(image);
-    let mut left = 0..0;
-    std::iter::from_fn(move || {
-        if left.is_empty() {
-            match runs.next()? {
-                Ok(run) => left = run,
-                Err(error) => return Some(Err(error)),
-            }
+/// Where on the partition byte `at` of these runs stands.
+fn place(runs: &[Range<u64>], mut at: usize) -> u64 {
+    for run in runs {
+        let len = (run.end - run.start) as usize;
+        if at < len {
+            return run.start + at as u64;
         }
-        let end = left.end.min((left.start + 1).next_multiple_of(piece_bytes));
-        let piece = left.start..end;
-        left.start = end;
-        Some(Ok(piece))
-    })
+        at -= len;
+    }
+    runs.last().map_or(0, |run| run.end)
 }
 
 fn differs(what: &Readback<'_>, why: &str, at: Option<u64>) -> Error {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use formats::raw::RawImage;
-use image::{AlignedBuf, Error, ErrorKind, Extent, Image, Medium, Result};
+use image::{AlignedBuf, Error, ErrorKind, Extent, Image, Result};
 use sys::holders::Holders;
 use sys::{Access, DeviceMedium, FileMedium};
 

@@ -37,10 +37,12 @@ pub(super) fn write(
     }
     let packing = plan.request.compression.packing(plan.request.level);
     let out = unfinished.medium();
-    let written = match (&plan.map, naming::partclone(&plan.request)) {
-        (_, Some(stub)) if stub.is_stub() => by_partclone(plan, &stub, &*packing, out, task)?,
-        (_, _) if plan.variant.is_raw() => all_bytes(plan, &*packing, out, task)?,
-        (Some(Used::Known { .. }), _) => used_bytes(plan, &*packing, out, task)?,
+    let is_ours = plan.variant.is_raw() && !is_stub(&plan.request);
+    let written = match (plan.map.take(), naming::partclone(&plan.request)) {
+        _ if is_ours => all_bytes(plan, &*packing, out, task)?,
+        (Some(Used::Known { header, used }), _) => {
+            used_bytes(plan, &Stream::new(header, used), &*packing, out, task)?
+        }
         (map, Some(partclone)) => {
             if let Some(Used::Unknown(reason)) = map {
                 task.warn(format!("partclone writes the image: {reason}"));
@@ -48,10 +50,8 @@ pub(super) fn write(
             by_partclone(plan, &partclone, &*packing, out, task)?
         }
         (_, None) => {
-            let sentence = format!(
-                "cannot make an image of {}: partclone is not installed",
-                plan.source.display()
-            );
+            let source = plan.source.display();
+            let sentence = format!("cannot make an image of {source}: partclone is not installed");
             return Err(Error::new(ErrorKind::Unsupported, sentence));
         }
     };
@@ -65,13 +65,12 @@ pub(super) fn write(
 
 /// Partclone's stream, made here of the used blocks.
 fn used_bytes(
-    plan: &mut BackupPlan,
+    plan: &BackupPlan,
+    stream: &Stream,
     packing: &dyn Packing,
     out: &dyn Medium,
     task: &Task,
 ) -> Result<Written> {
-    let Some(Used::Known { header, used }) = plan.map.take() else { unreachable!("it was asked") };
-    let stream = Stream::new(header, used);
     let mut parts = stream.parts(packing.segment_bytes()).into_iter();
     task.begin(Phase::Copy, stream.len_bytes());
     let image = throttled(plan)?;

@@ -1,5 +1,7 @@
 //! Verify a file or device against an index, without any store; and write anew what is wrong in it.
 
+mod partition;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use crate::scan::{Findings, Scan, scan};
 use crate::stores::{self, Stores};
 use crate::target::{Claim, Layout, Leftover, Opened, Wanted, refuse_same};
 use crate::{Amount, Steps, Threads};
+pub use partition::{ImageVerifyReport, ImageVerifyRequest, verify_image};
 
 /// What is to be verified.
 #[derive(Clone, Debug)]

@@ -1,53 +1,169 @@
-//! Files packed with Zstandard.
+//! Files packed with Zstandard (RFC 8878).
+//!
+//! Ours begin with an empty frame and a skippable frame with a mark; then comes one frame for each segment, with the
+//! length and the checksum of its content; behind them stand a skippable frame with our [`Table`], and last the seek
+//! table of Zstandard's own seekable format (`contrib/seekable_format` of its sources). So every `zstd -d` reads them,
+//! every reader of the seekable format reads any part of them, and no byte of them changes unseen.
+//!
+//! Files by others are read at any place by their seek table, or frame by frame where all frames are small and say how
+//! long their content is. Within a frame there is no place to start from: of a file with long ones [`index`] keeps the
+//! content, packed anew.
 
-use image::{Medium, Result, Task};
+mod frames;
+mod layout;
+mod stream;
 
-use super::{Entry, Opened, PackedMedium, Packer, Packing, Unpack};
+use std::sync::{Mutex, PoisonError};
+
+use image::{Error, ErrorKind, Medium, Result, Task};
+use zstd_safe::{CCtx, CParameter, DCtx};
+
+use super::anew::Anew;
+use super::tabled::{Codec, InOrder, Tabled, check_around};
+use super::{Entry, Opened, PackedMedium, Packer, Packing, Table, Unpack};
+
+use frames::Frames;
+use stream::Stream;
 
 /// How a new file is packed.
 #[derive(Clone, Copy, Debug)]
 pub struct ZstPacking {
-    level: i32,
+    /// The one of the tool; `None` for parameters of our own.
+    level: Option<i32>,
 }
 
 impl ZstPacking {
-    /// Level 1 if none is given.
+    /// As `zstd` does at `level`; if none is given, with parameters that pack about as well as its level 3, in less
+    /// time.
     pub fn new(level: Option<i32>) -> Self {
-        ZstPacking { level: level.unwrap_or(1) }
+        ZstPacking { level }
     }
 }
 
 impl Packing for ZstPacking {
     fn segment_bytes(&self) -> usize {
-        1 << 20
+        SEGMENT_BYTES
     }
+
     fn head(&self) -> Vec<u8> {
-        todo!()
+        layout::HEAD.to_vec()
     }
+
     fn packer(&self) -> Box<dyn Packer> {
-        todo!()
+        Box::new(ZstPacker { context: CCtx::create(), level: self.level, is_ready: false, packed: Vec::new() })
     }
-    fn tail(&self, _segments: &[Entry]) -> Vec<u8> {
-        todo!()
+
+    fn tail(&self, segments: &[Entry]) -> Vec<u8> {
+        layout::tail(segments)
     }
 }
 
-pub(super) fn open<M: Medium>(_medium: M) -> Result<Opened<M>> {
-    todo!()
+const SEGMENT_BYTES: usize = 1 << 20;
+
+struct ZstPacker {
+    context: CCtx<'static>,
+    level: Option<i32>,
+    is_ready: bool,
+    packed: Vec<u8>,
 }
 
+impl ZstPacker {
+    fn pack_frame(&mut self, segment: &[u8]) -> Result<usize, zstd_safe::ErrorCode> {
+        if !self.is_ready {
+            let level = self.level.unwrap_or(1);
+            let parameters = [
+                CParameter::CompressionLevel(level),
+                CParameter::ChecksumFlag(true),
+                CParameter::ContentSizeFlag(true),
+            ];
+            for parameter in parameters {
+                self.context.set_parameter(parameter)?;
+            }
+            self.is_ready = true;
+        }
+        self.packed.clear();
+        self.packed.reserve(zstd_safe::compress_bound(segment.len()));
+        self.context.compress2(&mut self.packed, segment)
+    }
+}
+
+impl Packer for ZstPacker {
+    fn pack(&mut self, segment: &[u8], out: &mut Vec<u8>) -> Result<Entry> {
+        self.pack_frame(segment).map_err(|code| {
+            let why = zstd_safe::get_error_name(code);
+            let sentence = format!("cannot pack {} bytes with zstd: {why}", segment.len());
+            Error::new(ErrorKind::Io, sentence)
+        })?;
+        out.extend_from_slice(&self.packed);
+        Ok(Entry {
+            len_bytes: segment.len() as u32,
+            packed_bytes: self.packed.len() as u32,
+            crc32: libdeflater::crc32(segment),
+            packed_crc32: libdeflater::crc32(&self.packed),
+        })
+    }
+}
+
+/// Unpacks whole frames; keeps as many contexts as there were readers at once.
+#[derive(Default)]
+pub(super) struct ZstCodec {
+    contexts: Mutex<Vec<DCtx<'static>>>,
+}
+
+impl Codec for ZstCodec {
+    fn unpack(&self, packed: &[u8], out: &mut [u8]) -> Result<(), String> {
+        let spare = self.contexts.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut context = spare.unwrap_or_else(DCtx::create);
+        let unpacked = context.decompress(&mut out[..], packed);
+        self.contexts.lock().unwrap_or_else(PoisonError::into_inner).push(context);
+        match unpacked {
+            Ok(len) if len == out.len() => Ok(()),
+            Ok(len) => Err(format!("its content has {len} bytes instead of {}", out.len())),
+            Err(code) => Err(format!("zstd: {}", zstd_safe::get_error_name(code))),
+        }
+    }
+
+    fn check_rest(&self, file: &dyn Medium, table: &Table) -> Result<()> {
+        check_around(file, table, &ZstPacking::new(None))
+    }
+}
+
+/// The segments of one of our files; `None` for another's.
+pub(super) fn segments(medium: &dyn Medium) -> Result<Option<Tabled<ZstCodec>>> {
+    let table = layout::find_table(medium)?;
+    Ok(table.map(|table| Tabled::new(table, ZstCodec::default())))
+}
+
+pub(super) fn open<M: Medium>(medium: M) -> Result<Opened<M>> {
+    layout::check_head(&medium)?;
+    if let Some(segments) = segments(&medium)? {
+        return Ok(Opened::Indexed(PackedMedium::new(medium, Box::new(segments))));
+    }
+    Ok(match Frames::find(&medium)? {
+        Some(frames) => Opened::Indexed(PackedMedium::new(medium, Box::new(frames))),
+        None => Opened::Unindexed(medium),
+    })
+}
+
+/// What is kept is the whole content, packed anew as one of our files.
 pub(super) fn index<M: Medium>(
-    _medium: M,
-    _kept: Box<dyn Medium>,
-    _task: &Task,
+    medium: M,
+    kept: Box<dyn Medium>,
+    task: &Task,
 ) -> Result<PackedMedium<M>> {
-    todo!()
+    let anew = Anew::make(&medium, unpack, kept, task)?;
+    Ok(PackedMedium::new(medium, Box::new(anew)))
 }
 
-pub(super) fn open_kept<M: Medium>(_medium: M, _kept: Box<dyn Medium>) -> Result<PackedMedium<M>> {
-    todo!()
+pub(super) fn open_kept<M: Medium>(medium: M, kept: Box<dyn Medium>) -> Result<PackedMedium<M>> {
+    let anew = Anew::open(unpack, kept)?;
+    Ok(PackedMedium::new(medium, Box::new(anew)))
 }
 
-pub(super) fn unpack<'a>(_medium: &'a dyn Medium) -> Result<Box<dyn Unpack + 'a>> {
-    todo!()
+pub(super) fn unpack<'a>(medium: &'a dyn Medium) -> Result<Box<dyn Unpack + 'a>> {
+    layout::check_head(medium)?;
+    Ok(match segments(medium)? {
+        Some(segments) => Box::new(InOrder::new(medium, segments)),
+        None => Box::new(Stream::new(medium)?),
+    })
 }
