@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod compat;
+mod daemon;
 mod debug;
 mod exit;
 mod render;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
     match Path::new(&name).file_name().and_then(OsStr::to_str) {
+        Some("apart-core") => compat::apart_core::main(),
         Some("loclone") => compat::loclone::main(),
         Some("casync") => compat::casync::main(),
         Some("desync") => compat::desync::main(),

@@ -3,6 +3,7 @@
 //! One binary, a module for each concern. A test that needs root, a tool or a filesystem asks for it through
 //! `testkit::host::require` and is skipped aloud where it is missing.
 
+mod backups;
 mod casync;
 mod cat;
 mod cli;
@@ -18,6 +19,7 @@ mod copy_faults;
 mod copy_refused;
 mod copy_sharing;
 mod desync;
+mod devices;
 mod diskrsync;
 mod diskrsync_hostile;
 mod diskrsync_peer;
@@ -34,6 +36,7 @@ mod loclone;
 mod make;
 mod make_faults;
 mod make_kill;
+mod partition_roundtrip;
 mod peer;
 mod power_cut;
 mod prune_race;

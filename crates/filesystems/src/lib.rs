@@ -5,8 +5,11 @@ mod layer;
 pub mod partclone;
 mod probe;
 mod size;
+mod state;
+mod superblock;
 mod used;
 
 pub use layer::UsedOnly;
 pub use probe::{Filesystem, probe};
+pub use state::unclean;
 pub use used::{Used, used_blocks};

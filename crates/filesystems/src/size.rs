@@ -2,6 +2,8 @@
 
 use image::{Medium, Result};
 
+use crate::superblock::{Superblock, read};
+
 /// The size in bytes that the superblock of a filesystem of `kind`, as lsblk names it, gives; `None` where that is not
 /// a kind that is read here, or where there is no such superblock.
 ///
@@ -12,11 +14,11 @@ use image::{Medium, Result};
 /// Those of `medium`.
 pub(crate) fn of(kind: &str, medium: &dyn Medium) -> Result<Option<u64>> {
     Ok(match kind {
-        "ext2" | "ext3" | "ext4" | "ext4dev" => ext(&read(medium, 1024)?),
+        "ext2" | "ext3" | "ext4" | "ext4dev" | "extfs" => ext(&read(medium, 1024)?),
         "xfs" => xfs(&read(medium, 0)?),
         "btrfs" => btrfs(&read(medium, 64 << 10)?),
         "ntfs" => ntfs(&read(medium, 0)?),
-        "vfat" => fat(&read(medium, 0)?),
+        "vfat" | "fat" | "fat12" | "fat16" | "fat32" => fat(&read(medium, 0)?),
         "exfat" => exfat(&read(medium, 0)?),
         "f2fs" => f2fs(&read(medium, 1024)?),
         "swap" => swap(medium)?,
@@ -24,46 +26,7 @@ pub(crate) fn of(kind: &str, medium: &dyn Medium) -> Result<Option<u64>> {
     })
 }
 
-/// Enough for each superblock.
-const BLOCK_BYTES: usize = 1024;
-
-/// A superblock, zeroes behind the end.
-struct Block([u8; BLOCK_BYTES]);
-
-fn read(medium: &dyn Medium, offset: u64) -> Result<Block> {
-    let mut block = Block([0; BLOCK_BYTES]);
-    let there = medium.len()?.saturating_sub(offset).min(BLOCK_BYTES as u64) as usize;
-    if there > 0 {
-        medium.read_at(&mut block.0[..there], offset)?;
-    }
-    Ok(block)
-}
-
-impl Block {
-    fn has(&self, offset: usize, magic: &[u8]) -> bool {
-        self.0[offset..].starts_with(magic)
-    }
-
-    fn bytes<const LEN: usize>(&self, offset: usize) -> [u8; LEN] {
-        let mut bytes = [0; LEN];
-        bytes.copy_from_slice(&self.0[offset..offset + LEN]);
-        bytes
-    }
-
-    fn u16(&self, offset: usize) -> u64 {
-        u64::from(u16::from_le_bytes(self.bytes(offset)))
-    }
-
-    fn u32(&self, offset: usize) -> u64 {
-        u64::from(u32::from_le_bytes(self.bytes(offset)))
-    }
-
-    fn u64(&self, offset: usize) -> u64 {
-        u64::from_le_bytes(self.bytes(offset))
-    }
-}
-
-fn ext(block: &Block) -> Option<u64> {
+fn ext(block: &Superblock) -> Option<u64> {
     const INCOMPAT_64BIT: u64 = 0x80;
     let shift = block.u32(0x18);
     if !block.has(0x38, &[0x53, 0xef]) || shift > 6 {
@@ -74,29 +37,29 @@ fn ext(block: &Block) -> Option<u64> {
     (high << 32 | block.u32(0x04)).checked_mul(1024 << shift)
 }
 
-fn xfs(block: &Block) -> Option<u64> {
-    let block_bytes = u64::from(u32::from_be_bytes(block.bytes(4)));
+fn xfs(block: &Superblock) -> Option<u64> {
+    let block_bytes = u64::from(block.be32(4));
     let is_one = block.has(0, b"XFSB") && is_power_within(block_bytes, 512, 64 << 10);
-    u64::from_be_bytes(block.bytes(8)).checked_mul(block_bytes).filter(|_| is_one)
+    block.be64(8).checked_mul(block_bytes).filter(|_| is_one)
 }
 
-fn btrfs(block: &Block) -> Option<u64> {
+fn btrfs(block: &Superblock) -> Option<u64> {
     /// Where the item of this device stands in the superblock; its size follows its number.
     const DEVICE_ITEM: usize = 0xc9;
     block.has(0x40, b"_BHRfS_M").then(|| block.u64(DEVICE_ITEM + 8))
 }
 
-fn ntfs(block: &Block) -> Option<u64> {
+fn ntfs(block: &Superblock) -> Option<u64> {
     let sector_bytes = block.u16(0x0b);
     let is_one = block.has(3, b"NTFS    ") && is_power_within(sector_bytes, 256, 4096);
     block.u64(0x28).checked_add(1)?.checked_mul(sector_bytes).filter(|_| is_one)
 }
 
-fn fat(block: &Block) -> Option<u64> {
+fn fat(block: &Superblock) -> Option<u64> {
     let sector_bytes = block.u16(0x0b);
     let is_one = block.has(510, &[0x55, 0xaa])
         && is_power_within(sector_bytes, 512, 4096)
-        && block.0[0x0d].is_power_of_two();
+        && block.byte(0x0d).is_power_of_two();
     let sectors = match block.u16(0x13) {
         0 => block.u32(0x20),
         few => few,
@@ -104,13 +67,13 @@ fn fat(block: &Block) -> Option<u64> {
     (is_one && sectors > 0).then(|| sectors * sector_bytes)
 }
 
-fn exfat(block: &Block) -> Option<u64> {
-    let shift = u32::from(block.0[108]);
+fn exfat(block: &Superblock) -> Option<u64> {
+    let shift = u32::from(block.byte(108));
     let is_one = block.has(3, b"EXFAT   ") && (9..=12).contains(&shift);
     is_one.then(|| block.u64(72).checked_mul(1 << shift))?
 }
 
-fn f2fs(block: &Block) -> Option<u64> {
+fn f2fs(block: &Superblock) -> Option<u64> {
     let shift = block.u32(16);
     let is_one = block.has(0, &0xf2f5_2010_u32.to_le_bytes()) && (9..=16).contains(&shift);
     is_one.then(|| block.u64(36).checked_mul(1 << shift))?
@@ -211,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_do_not_overflow() {
-        let mut block = Block([0xff; BLOCK_BYTES]);
+        let mut block = Superblock([0xff; 1024]);
         block.0[3..11].copy_from_slice(b"NTFS    ");
         block.0[0x0b..0x0d].copy_from_slice(&4096_u16.to_le_bytes());
         assert_eq!(ntfs(&block), None);

@@ -65,6 +65,18 @@ impl AttachedPart {
     }
 }
 
+/// Has the kernel read the partition table of `disk`, called `name`, again, so that it has a node for each partition.
+///
+/// # Errors
+///
+/// `InUse` while a partition is in use; `Invalid` where the kernel does not look for partitions, as on most loop devices.
+pub fn reread_partitions(disk: BorrowedFd<'_>, name: &str) -> Result<()> {
+    ioctl::reread_partitions(disk).map_err(|cause| {
+        Error::io(format!("the kernel cannot read the partitions of {name} again"), cause)
+            .at(name, None)
+    })
+}
+
 fn attach(below: BorrowedFd<'_>, setup: &LoopSetup) -> io::Result<AttachedPart> {
     let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
     let mut tries_left = 100;

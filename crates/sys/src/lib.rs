@@ -22,7 +22,7 @@ pub mod pipe;
 mod process;
 mod reflink;
 
-pub use attach::AttachedPart;
+pub use attach::{AttachedPart, reread_partitions};
 pub use block::{BlockDevice, DeviceNumber};
 pub use child::ProcessGroup;
 pub use clock::LocalTime;

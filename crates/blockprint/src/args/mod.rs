@@ -6,6 +6,7 @@ mod cat;
 mod clone;
 mod compare;
 mod copy;
+mod daemon;
 mod devices;
 mod extract;
 mod generate;
@@ -30,13 +31,14 @@ pub(crate) use cat::CatArgs;
 pub(crate) use clone::{CloneArgs, ReflinkArg};
 pub(crate) use compare::CompareArgs;
 pub(crate) use copy::{CopyArgs, OnReadErrorArg};
+pub(crate) use daemon::DaemonArgs;
 pub(crate) use devices::DevicesArgs;
 pub(crate) use extract::ExtractArgs;
 pub(crate) use generate::{CompletionsArgs, ManArgs};
 pub(crate) use index::{IndexArgs, IndexCommand};
 pub(crate) use info::InfoArgs;
 pub(crate) use make::MakeArgs;
-pub(crate) use restore::RestoreArgs;
+pub(crate) use restore::{GrowArg, RestoreArgs};
 pub(crate) use store::{StoreArgs, StoreCommand, StoreCopyArgs, StorePruneArgs};
 pub(crate) use stores::StoresArgs;
 pub(crate) use sync::{FormatArg, ProtocolArg, ServeArg, SyncArgs};
@@ -81,6 +83,7 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     Restore(RestoreArgs),
     Backups(BackupsArgs),
+    Daemon(DaemonArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }

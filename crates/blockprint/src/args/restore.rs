@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// Write an image of a partition back to a partition
 ///
@@ -39,7 +39,16 @@ pub(crate) struct RestoreArgs {
     /// Let partclone write
     #[arg(long, conflicts_with_all = ["discard", "verify"])]
     pub(crate) by_partclone: bool,
+    /// On a larger disk, let the last partition of a set reach to its end, with its ext4, xfs or btrfs
+    #[arg(long, value_name = "WHICH", value_enum)]
+    pub(crate) grow: Option<GrowArg>,
     /// Say what would be done, and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GrowArg {
+    /// The partition that lies last on the disk
+    Last,
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use engine::Result;
 use engine::jobs::{Claims, Jobs};
 use engine::ops::backup::{self, BackupPlan, BackupReport, BackupRequest};
+use engine::ops::disk;
 use engine::partitions::Compression;
 
 use crate::args::{BackupArgs, Common, CompressionArg};
@@ -12,6 +13,9 @@ use crate::debug;
 use crate::render::{Face, Report, Wanted, json, text};
 
 pub(super) fn run(args: BackupArgs, common: &Common, face: &Face) -> Result<ExitCode> {
+    if disk::has_table(&args.source)? {
+        return super::disk::backup(args, common, face);
+    }
     let request = BackupRequest {
         source: args.source,
         folder: args.folder,

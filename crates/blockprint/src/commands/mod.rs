@@ -6,7 +6,9 @@ mod cat;
 mod clone;
 mod compare;
 mod copy;
+mod daemon;
 mod devices;
+mod disk;
 mod extract;
 mod generate;
 mod index;
@@ -46,6 +48,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Backup(args) => backup::run(args, &common, &face),
         Command::Restore(args) => restore::run(args, &common, &face),
         Command::Backups(args) => backups::run(args, &face),
+        Command::Daemon(args) => daemon::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
     };

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use engine::jobs::{Claims, Jobs};
+use engine::ops::disk;
 use engine::ops::restore::{self, RestorePlan, RestoreReport, RestoreRequest};
 use engine::{Error, ErrorKind, Result, devices};
 
@@ -13,6 +14,13 @@ use crate::debug;
 use crate::render::{Face, Report, Wanted, json, text};
 
 pub(super) fn run(args: RestoreArgs, common: &Common, face: &Face) -> Result<ExitCode> {
+    if disk::is_set(&args.image) {
+        return super::disk::restore(args, common, face);
+    }
+    if args.grow.is_some() {
+        let sentence = "--grow is for the set of a whole disk, on which a partition can take more room";
+        return Err(Error::new(ErrorKind::Invalid, sentence));
+    }
     let request = RestoreRequest {
         image: args.image,
         target: args.target,
@@ -51,7 +59,7 @@ pub(super) fn run(args: RestoreArgs, common: &Common, face: &Face) -> Result<Exi
 /// # Errors
 ///
 /// `Invalid` where nobody can be asked; `Cancelled` for any other answer than yes.
-fn confirm(image: &Path, target: &Path) -> Result<()> {
+pub(super) fn confirm(image: &Path, target: &Path) -> Result<()> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         let sentence = format!(
             "cannot ask whether {} may be overwritten: this is no terminal (--yes says so)",

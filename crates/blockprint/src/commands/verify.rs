@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use engine::ops::disk;
 use engine::ops::verify::{
     self, ImageVerifyReport, ImageVerifyRequest, VerifyReport, VerifyRequest,
 };
@@ -13,6 +14,9 @@ use crate::{debug, exit};
 
 pub(super) fn run(args: VerifyArgs, common: &Common, face: &Face) -> Result<ExitCode> {
     let Some(target) = args.target else {
+        if disk::is_set(&args.index) {
+            return super::disk::verify(args.index, common, face);
+        }
         let request = ImageVerifyRequest {
             image: args.index,
             limit_bytes_per_s: common.limit,

@@ -4,6 +4,7 @@ mod backup;
 mod backups;
 mod cat;
 mod devices;
+mod disk;
 mod extract;
 mod index;
 mod make;
@@ -26,6 +27,9 @@ pub(crate) use backup::{backup, backup_plan};
 pub(crate) use backups::backups;
 pub(crate) use cat::cat;
 pub(crate) use devices::devices;
+pub(crate) use disk::{
+    disk_backup, disk_backup_plan, disk_restore, disk_restore_plan, disk_verify,
+};
 pub(crate) use extract::{extract, extract_plan, verify};
 pub(crate) use index::{diff, index};
 pub(crate) use make::make;

@@ -14,6 +14,7 @@ pub mod index;
 pub mod info;
 pub mod make;
 pub mod pack;
+pub mod remove_backup;
 pub mod restore;
 pub mod store;
 pub mod sync;

@@ -262,10 +262,15 @@ impl Running {
         Ok(self.judge(status))
     }
 
-    /// What it has given as the reason of a failure until now, while it sleeps before it ends, as it does for three
-    /// seconds then.
+    /// What it has given as the reason of a failure until now. It sleeps for three seconds before it ends then.
     pub(crate) fn reason(&self) -> Option<String> {
         self.listening.lock().reports.reason()
+    }
+
+    /// Tells, whenever it is called, whether there is such a reason.
+    pub(crate) fn failure(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let listening = Arc::clone(&self.listening);
+        move || listening.lock().reports.reason().is_some()
     }
 
     /// How it ended, if it does within `time`.

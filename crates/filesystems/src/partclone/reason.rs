@@ -12,19 +12,28 @@ pub(super) fn of(line: &str) -> Option<String> {
 }
 
 /// Words of partclone's that stand for one reason each.
-const FIXED: [(&str, &str); 20] = [
+const FIXED: [(&str, &str); 24] = [
+    ("FS was not cleanly unmounted", UNCLEAN),
+    ("bitmap free count err", UNCLEAN),
     (
-        "FS was not cleanly unmounted",
-        "The filesystem was not cleanly unmounted (check it with fsck first)",
+        "FS contains a file system with errors",
+        "The filesystem has errors (repair it with fsck first)",
     ),
-    ("FS has been mounted", "The filesystem was not cleanly unmounted (check it with fsck first)"),
-    ("FS contains an external journal", "The filesystem keeps its journal on another device"),
+    (
+        "bitmap error at",
+        "Partclone cannot read the filesystem's own bitmap (it may have clusters of several blocks)",
+    ),
+    ("Couldn't find valid filesystem bitmap", "Partclone cannot read the filesystem's own bitmap"),
     ("Couldn't find valid filesystem superblock", "The filesystem's superblock is not valid"),
     ("NOT NTFS partition", "It is no NTFS filesystem, or one that is damaged"),
     (
         "uncleanly. Please boot Windows",
         "The NTFS filesystem was not cleanly unmounted (let Windows check it first)",
     ),
+    ("No valid Btrfs found", "It is no btrfs filesystem, or one that is damaged"),
+    ("Unknown fat type", "It is no FAT filesystem, or one that is damaged"),
+    ("exFAT file system is not found", "It is no exFAT filesystem, or one that is damaged"),
+    ("f2fs_do_mount fail", "It is no F2FS filesystem, or one that is damaged"),
     (
         "f2fs_get_device_info fail",
         "It is no F2FS filesystem, or one that partclone does not understand",
@@ -34,18 +43,18 @@ const FIXED: [(&str, &str); 20] = [
     ("Invalid header checksum", "Image is damaged (checksum error in its header)"),
     ("read bitmap's crc error", "Image is damaged (checksum error in its bitmap)"),
     ("can't find bitmagic", "Image is damaged (its bitmap has no end)"),
-    ("unable to read bitmap", "Image ends within its bitmap"),
-    ("Unable to read bitmap", "Image ends within its bitmap"),
+    ("nable to read bitmap", "Image ends within its bitmap"),
     ("source image too short", "Image ends too early"),
     ("used blocks count does not match", "Image is damaged (its bitmap does not fit its header)"),
-    ("read image_hdr error=0", "Image is empty"),
-    ("read image_hdr error", "Image ends within its header"),
+    ("read image_hdr error", "Image is empty, or ends within its header"),
     (
         "Use option --overwrite if you want to replace its content",
         "The target is a regular file, where a device was expected",
     ),
     ("not enough free memory", "There is not enough memory for the filesystem's bitmap"),
 ];
+
+const UNCLEAN: &str = "The filesystem was not cleanly unmounted (check it with fsck first)";
 
 /// `device (/dev/loop0) is mounted at /mnt/x`.
 fn mounted(line: &str) -> Option<String> {
@@ -136,7 +145,7 @@ mod tests {
                 "It is no F2FS filesystem, or one that partclone does not understand",
             ),
             ("This is not partclone image.\n", "It is no image of partclone's"),
-            ("read image_hdr error=0\n", "Image is empty"),
+            ("read image_hdr error=0\n", "Image is empty, or ends within its header"),
             (
                 "Target partition size(315 MB) is smaller than source(630 MB). Use option -C to \
                  disable size checking(Dangerous).\n",

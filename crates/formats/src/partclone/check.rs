@@ -140,7 +140,7 @@ impl StreamCheck {
             && let State::Map(mut header, map) =
                 std::mem::replace(&mut self.state, State::beginning())
         {
-            let start = header.data_offset() - header.map_bytes();
+            let start = header.len_bytes();
             let used = map.finish(&mut header).map_err(|error| {
                 let range = start..self.position;
                 error.context(format!("{} is damaged", self.name)).at(&self.name, Some(range))

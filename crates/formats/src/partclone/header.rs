@@ -4,7 +4,7 @@ use std::ops::{Range, RangeInclusive};
 
 use image::{Error, ErrorKind, Result};
 
-use super::crc::checksum;
+use super::crc::{CHECKSUM_BYTES, checksum};
 use super::layout::Layout;
 
 /// What a partition image says about itself.
@@ -143,6 +143,14 @@ impl Header {
         Layout::new(self).len_bytes()
     }
 
+    /// Its own length in bytes.
+    pub(super) fn len_bytes(&self) -> u64 {
+        match self.version {
+            Version::V1 => Header::V1_BYTES as u64,
+            Version::V2 => Header::V2_BYTES as u64,
+        }
+    }
+
     /// Length of the map of used blocks, without what checks it, in bytes.
     pub(super) fn map_bytes(&self) -> u64 {
         match self.version {
@@ -153,11 +161,11 @@ impl Header {
 
     /// Where the first stored block begins in the stream, in bytes.
     pub fn data_offset(&self) -> u64 {
-        let (header, check) = match self.version {
-            Version::V1 => (Header::V1_BYTES, MAP_END_V1.len()),
-            Version::V2 => (Header::V2_BYTES, 4),
+        let check = match self.version {
+            Version::V1 => MAP_END_V1.len() as u64,
+            Version::V2 => CHECKSUM_BYTES,
         };
-        (header + check) as u64 + self.map_bytes()
+        self.len_bytes() + self.map_bytes() + check
     }
 
     fn check(&self) -> Result<()> {

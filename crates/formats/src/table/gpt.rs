@@ -161,11 +161,6 @@ impl Gpt {
         self.usable.clone()
     }
 
-    /// How many sectors the table takes at the beginning of the disk.
-    pub(super) fn head_sectors(&self, sector_bytes: u32) -> u64 {
-        self.array_lba + sectors_of(&self.array, sector_bytes)
-    }
-
     /// How many sectors the table takes at the end of the disk.
     pub(super) fn tail_sectors(&self, sector_bytes: u32) -> u64 {
         sectors_of(&self.array, sector_bytes) + 1
@@ -232,7 +227,8 @@ impl Gpt {
                     self.usable.start,
                     self.usable.end - 1
                 );
-                let array = self.array_lba..self.head_sectors(reader.sector_bytes);
+                let array_sectors = sectors_of(&self.array, reader.sector_bytes);
+                let array = self.array_lba..self.array_lba + array_sectors;
                 return Err(reader.refuse(ErrorKind::Damaged, array, &reason));
             }
             areas.push(Area { sectors: first..last + 1, name: format!("partition {number}") });

@@ -172,16 +172,6 @@ impl Table {
         self.steps().concat()
     }
 
-    /// The end of what the table itself takes at the beginning of the disk, in bytes: boot loaders may keep code from here
-    /// to the first partition.
-    pub fn head_bytes(&self) -> u64 {
-        let sectors = match &self.scheme {
-            Scheme::Gpt(gpt) => gpt.head_sectors(self.sector_bytes),
-            Scheme::Mbr(_) => 1,
-        };
-        sectors * u64::from(self.sector_bytes)
-    }
-
     /// The smallest disk that its partitions fit on, in bytes.
     pub fn least_disk_bytes(&self) -> u64 {
         let sector_bytes = u64::from(self.sector_bytes);

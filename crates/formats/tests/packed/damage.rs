@@ -105,8 +105,7 @@ fn what_is_no_packed_file_is_refused() {
 #[test]
 fn what_was_kept_is_held_against_the_file() {
     let content = content(400_000, 3);
-    // Files without a table: ours without head and tail, in two frames.
-    let mut file = zstd_frames(&content);
+    let mut file = zstd_frame(&content);
     let kept = std::sync::Arc::new(MemoryMedium::new("kept", 0));
     let index = |file: &[u8]| {
         let kept = Box::new(std::sync::Arc::clone(&kept));
@@ -115,16 +114,24 @@ fn what_was_kept_is_held_against_the_file() {
     index(&file).check_rest().unwrap();
     let middle = file.len() / 2;
     file[middle] ^= 1;
-    let kept = Box::new(std::sync::Arc::clone(&kept));
-    let opened = packed::open_kept(medium(&file), Compression::Zst, kept).unwrap();
-    assert_found(opened.check_rest(), file.len(), "the file has changed");
+    let check = |file: &[u8]| {
+        let kept = Box::new(std::sync::Arc::clone(&kept));
+        packed::open_kept(medium(file), Compression::Zst, kept).unwrap().check_rest()
+    };
+    assert_found(check(&file), file.len(), "the file has changed");
+    let other = zstd_frame(&content[1..]);
+    assert_found(check(&other), other.len(), "it is another file");
+    let longer = zstd_frame(&[&content[..], b"more"].concat());
+    assert_found(check(&longer), longer.len(), "it is a longer file");
     let empty = Box::new(MemoryMedium::new("kept", 0));
     let opened = packed::open_kept(medium(&file), Compression::Zst, empty);
     assert_found(opened.map(drop).map_err(|error| error.at("kept", Some(0..0))), 0, "it is empty");
 }
 
-/// A frame as a stream has it: it does not say how long it is.
-fn zstd_frames(content: &[u8]) -> Vec<u8> {
-    let packed = pack(Compression::Zst, None, content, content.len());
-    packed[29..].to_vec()
+/// A frame by nothing of ours.
+fn zstd_frame(content: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; zstd_safe::compress_bound(content.len())];
+    let len = zstd_safe::compress(&mut frame[..], content, 1).unwrap();
+    frame.truncate(len);
+    frame
 }

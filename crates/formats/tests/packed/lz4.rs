@@ -73,16 +73,22 @@ fn files_by_lz4_are_read_at_any_place() {
 }
 
 #[test]
-fn each_changed_byte_of_a_file_by_lz4_is_found() {
+fn a_changed_byte_of_a_file_by_lz4_changes_no_content_unseen() {
     let Some(folder) = host::require(&Needs::none().tools(&["lz4"])) else { return };
-    fs::write(folder.join("a"), content(3000, 3)).unwrap();
+    let content = content(3000, 3);
+    fs::write(folder.join("a"), &content).unwrap();
     for command in ["lz4 -c a", "lz4 -c -BX a"] {
         let file = shell(folder.path(), command);
         let mut changed = file.clone();
         for at in 0..file.len() {
             changed[at] ^= 1 << (at % 8);
-            let error = unpacked(&changed, LZ4, 100_001).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Damaged, "{command}: byte {at}");
+            // The checksum of the frame is one of the content, which can be packed in many ways.
+            match unpacked(&changed, LZ4, 100_001) {
+                Ok(found) => assert!(found == content, "{command}: byte {at}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Damaged, "{command}: byte {at}");
+                }
+            }
             changed[at] = file[at];
         }
     }

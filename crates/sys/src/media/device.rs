@@ -83,20 +83,6 @@ impl DeviceMedium {
         })
     }
 
-    /// Has the kernel read its partition table again.
-    ///
-    /// # Errors
-    ///
-    /// `InUse` while one of its partitions is in use; `Invalid` for a device that has none as the kernel sees it, such as most loop
-    /// devices.
-    pub fn reread_partitions(&self) -> Result<()> {
-        ioctl::reread_partitions(self.file.as_fd()).map_err(|cause| {
-            let sentence =
-                format!("the kernel cannot read the partition table of {} again", self.name);
-            Error::io(sentence, cause).at(&self.name, None)
-        })
-    }
-
     /// The smallest unit that can be addressed, in bytes.
     pub fn logical_sector_bytes(&self) -> u32 {
         self.logical_sector_bytes

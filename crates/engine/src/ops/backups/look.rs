@@ -1,6 +1,6 @@
-//! What one file or folder is, told from its name and its first bytes.
+//! What one file or folder is, told from its name and its first bytes, or its manifest.
 
-use std::fs::Metadata;
+use std::fs::{self, Metadata};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -11,6 +11,7 @@ use sys::{Access, FileMedium};
 
 use super::Backup;
 use crate::backup_name::{BackupName, UNFINISHED};
+use crate::ops::disk::{self, Content, Manifest};
 
 /// What is read of each file: the longest header fits in.
 const HEAD_BYTES: usize = 4096;
@@ -64,6 +65,68 @@ pub(super) fn image(path: &Path, metadata: &Metadata) -> Option<Backup> {
         name,
         problem,
     })
+}
+
+/// The set of a whole disk `path`; `None` for another folder.
+pub(super) fn set(path: &Path, metadata: &Metadata) -> Option<Backup> {
+    if !disk::is_set(path) {
+        return None;
+    }
+    let is_unfinished = path.file_name()?.to_string_lossy().ends_with(UNFINISHED);
+    let (manifest, problem) = match Manifest::read(path) {
+        _ if is_unfinished => (None, Some("unfinished".to_string())),
+        Ok(manifest) => {
+            let problem = missing_file(path, &manifest);
+            (Some(manifest), problem)
+        }
+        Err(error) => (None, Some(error.full_sentence())),
+    };
+    Some(Backup {
+        path: path.to_path_buf(),
+        name: None,
+        file_bytes: files_bytes(path),
+        modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        is_unfinished,
+        is_set: true,
+        filesystem: Some("disk".to_string()),
+        device_bytes: manifest.as_ref().map(|manifest| manifest.disk.size_bytes),
+        used_bytes: manifest.as_ref().map(used_bytes),
+        source: manifest.map(|manifest| match manifest.disk.model {
+            Some(model) => format!("{} ({model})", manifest.disk.path),
+            None => manifest.disk.path,
+        }),
+        problem,
+    })
+}
+
+/// A file that the manifest names, but the set does not have in that length.
+fn missing_file(set: &Path, manifest: &Manifest) -> Option<String> {
+    manifest.files().into_iter().find_map(|(file, len_bytes)| {
+        let found = fs::metadata(set.join(file)).ok().filter(Metadata::is_file);
+        match (found, len_bytes) {
+            (None, _) => Some(format!("its file {file} is missing")),
+            (Some(found), Some(len_bytes)) if found.len() != len_bytes => {
+                Some(format!("its file {file} has {} bytes instead of {len_bytes}", found.len()))
+            }
+            _ => None,
+        }
+    })
+}
+
+fn files_bytes(set: &Path) -> u64 {
+    let entries = fs::read_dir(set).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// Of each partition what its image holds, which is all of it where nobody could tell what is used.
+fn used_bytes(manifest: &Manifest) -> u64 {
+    let of_one = |partition: &disk::PartitionFacts| match &partition.content {
+        Content::Image { used_bytes, .. } => {
+            used_bytes.unwrap_or(partition.range.end - partition.range.start)
+        }
+        Content::Container | Content::SwapHeader { .. } => 0,
+    };
+    manifest.partitions.iter().map(of_one).fold(0, u64::saturating_add)
 }
 
 /// `None` for a file that is no image by its content; one that has the name of an image may be raw.

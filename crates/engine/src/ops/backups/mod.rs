@@ -55,6 +55,8 @@ pub fn list(folder: &Path, task: &Task) -> Result<Vec<Backup>> {
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if metadata.is_file() {
             backups.extend(look::image(&path, &metadata));
+        } else if metadata.is_dir() {
+            backups.extend(look::set(&path, &metadata));
         }
     }
     backups.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));

@@ -7,11 +7,13 @@ use super::frame::{OURS, PLAIN};
 use crate::packed::tabled::{Codec, check_around, check_bytes, check_end};
 use crate::packed::{Entry, Table};
 
-/// What one of our files begins with: blocks of at most 4 MiB, which stand alone and have checksums; no length and no
-/// checksum of the whole, which nobody knows before the end. Blocks that are shorter than the longest although others
-/// follow, which the tool does not make, are what tells one of our files that has lost its table from a whole one by
-/// somebody else.
-pub(super) const HEAD: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x70, 0x70, 0x72];
+/// What one of our files begins with: blocks of at most 4 MiB, which stand alone; no length and no checksum of the
+/// whole, which nobody knows before the end. There are no checksums of blocks either: the table has them, and `lz4`
+/// (1.9.4) that finds these and no checksum of the whole does not find what stands behind the frame.
+///
+/// Blocks that are shorter than the longest although others follow, which the tool does not make, are what tells one of
+/// our files that has lost its table from a whole one by somebody else.
+pub(super) const HEAD: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x70, 0x73];
 /// The last bytes of our files.
 const END_MARK: [u8; 8] = *b"BPSEGEND";
 /// The end of a frame: the length of a block that is none.
@@ -155,7 +157,6 @@ mod tests {
     fn the_head_of_our_files_says_what_they_are() {
         let descriptor = Descriptor {
             is_independent: true,
-            has_block_checksums: true,
             block_bytes_max: 4 << 20,
             len_bytes: 3,
             ..Descriptor::default()

@@ -1,8 +1,10 @@
 //! Files packed with LZ4, in its frame format (`doc/lz4_Frame_format.md` of its sources).
 //!
-//! Ours are one frame of blocks that stand alone, each with its checksum, one for each segment, and a skippable frame
-//! with our [`Table`] behind it. Every `lz4 -d` reads them. The length of the table and a mark stand at the very end, so
-//! that it is found from there.
+//! Ours are one frame of blocks that stand alone, one for each segment, and a skippable frame with our [`Table`] behind
+//! it. Every `lz4 -d` reads them. The length of the table and a mark stand at the very end, so that it is found from
+//! there.
+//!
+//! [`Table`]: super::Table
 //!
 //! Files by others: blocks that stand alone (what `lz4` makes unless it is told otherwise) are read where they are, by
 //! a table that [`index`] keeps; of a file with blocks that need each other it keeps the content, packed anew.
@@ -14,7 +16,6 @@ mod walk;
 
 use image::{Medium, Result, Task};
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
-use twox_hash::XxHash32;
 
 use super::anew::Anew;
 use super::tabled::{InOrder, Tabled};
@@ -74,10 +75,8 @@ impl Packer for Lz4Packer {
                 (segment.len(), PLAIN)
             }
         };
-        let checksum = XxHash32::oneshot(0, &block[..len]);
         out[start..start + 4].copy_from_slice(&(len as u32 | plain).to_le_bytes());
         out.truncate(start + 4 + len);
-        out.extend(checksum.to_le_bytes());
         Ok(Entry {
             len_bytes: segment.len() as u32,
             packed_bytes: (out.len() - start) as u32,

@@ -4,6 +4,8 @@ use image::{Error, ErrorKind, Medium, Result};
 
 use crate::packed::{Entry, Table};
 
+/// Length of the frame of nothing that [`HEAD`] begins with, in bytes.
+const NOTHING_BYTES: u64 = 13;
 /// The magic number of a frame.
 pub(super) const FRAME: u32 = 0xfd2f_b528;
 /// The skippable frames that hold what is ours; Zstandard leaves sixteen numbers to whoever wants one.
@@ -19,10 +21,10 @@ pub(super) const SKIPPABLE_HEAD_BYTES: usize = 8;
 /// Frames in the seek table that are no segments: the head, and our table.
 const OTHER_FRAMES: usize = 2;
 
-/// What one of our files begins with: a frame of nothing, as `zstd` itself makes it, so that the file begins like any
-/// other, and a skippable frame with a mark. It is by this mark that a file that has lost its end is told from a whole
-/// one by somebody else.
-pub(super) const HEAD: [u8; 29] = *b"\x28\xb5\x2f\xfd\x24\x00\x01\x00\x00\x99\xe9\xd8\x51\
+/// What one of our files begins with: a frame of nothing, so that the file begins like any other, and a skippable frame
+/// with a mark. By these a file that has lost its end is told from a whole one by somebody else: not even the frame of
+/// nothing is as `zstd` makes it, since it does not say that it has no content, and has the shortest window there is.
+pub(super) const HEAD: [u8; 29] = *b"\x28\xb5\x2f\xfd\x04\x00\x01\x00\x00\x99\xe9\xd8\x51\
     \x5b\x2a\x4d\x18\x08\x00\x00\x00BPSEGZST";
 
 /// Whether a skippable frame has this magic number.
@@ -87,7 +89,9 @@ pub(super) fn check_head(medium: &dyn Medium) -> Result<()> {
 /// `Damaged` where either end says that the file is ours, and its table is not what it should be.
 pub(super) fn find_table(medium: &dyn Medium) -> Result<Option<Table>> {
     let len = medium.len()?;
-    let is_ours = len >= HEAD.len() as u64 && read::<{ HEAD.len() }>(medium, 0)? == HEAD;
+    let mut head = vec![0; len.min(HEAD.len() as u64) as usize];
+    medium.read_at(&mut head, 0)?;
+    let is_ours = len >= NOTHING_BYTES && HEAD.starts_with(&head);
     let Some((start, segments)) = table_place(medium, len)? else {
         if is_ours {
             let why = "the table of its segments, which should be its end, is damaged or cut off";

@@ -1,6 +1,7 @@
 //! Blocks: what was found, in codes that fit it.
 
-use super::bits::BitWriter;
+use super::bits::{BitWriter, Burst};
+use super::head::Head;
 use super::huffman;
 use super::matching::Found;
 
@@ -15,9 +16,6 @@ const MAX_STORED: usize = 65535;
 const LENGTHS: [(u8, u8); 259] = lengths();
 /// The class of each distance below 257, and then of each 128.
 const SLOTS: [u8; 512] = slots();
-
-/// The order in which the lengths of the codes for code lengths are told.
-const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 const fn lengths() -> [(u8, u8); 259] {
     let mut table = [(0, 0); 259];
@@ -81,7 +79,7 @@ impl Codes {
 
     /// Writes the block of `content`, which is what `found` says.
     pub(super) fn write(&mut self, content: &[u8], found: &Found, writer: &mut BitWriter<'_>) {
-        let literals = &found.literals[..found.literals_len];
+        let literals = found.literals();
         let mut frequencies = histogram(literals);
         let mut extra_bits = 0;
         for (len, &count) in found.lens.iter().enumerate().skip(3) {
@@ -106,15 +104,15 @@ impl Codes {
         let bits = 3 + head.bits() + code_bits + extra_bits;
         let stored_bits = 8 * (content.len() + 5 * content.len().div_ceil(MAX_STORED)) as u64;
         if stored_bits <= bits {
-            return store(content, writer);
+            return content.chunks(MAX_STORED).for_each(|piece| writer.stored(piece));
         }
-        writer.reserve(bits as usize / 8 + 16);
-        writer.put(0b100, 3);
-        head.write(writer);
         self.prepare(&lens);
-        self.write_sequences(literals, found, writer);
-        writer.put(u64::from(self.lens[0] & 0xff_ffff), self.lens[0] >> 24);
-        writer.flush();
+        writer.burst((bits / 8 + 1) as usize, |burst| {
+            burst.put(0b100, 3);
+            head.write(burst);
+            self.write_sequences(found, burst);
+            burst.put(u64::from(self.lens[0] & 0xff_ffff), self.lens[0] >> 24);
+        });
     }
 
     /// Makes the tables that codes are looked up in. The end of the block stands at length 0.
@@ -138,39 +136,46 @@ impl Codes {
         }
     }
 
-    fn write_sequences(&self, literals: &[u8], found: &Found, writer: &mut BitWriter<'_>) {
-        let mut rest = literals;
-        for sequence in &found.sequences {
-            let (run, behind) = rest.split_at(sequence.literals as usize);
-            rest = behind;
-            let mut chunks = run.chunks_exact(4);
-            for four in &mut chunks {
-                for &literal in four {
-                    let code = self.literals[literal as usize];
-                    writer.put(u64::from(code & 0xffff), code >> 16);
-                }
-                writer.flush();
+    fn write_sequences(&self, found: &Found, burst: &mut Burst<'_>) {
+        let literals = found.literals_and_room();
+        let code = |literal: u8, wanted: bool| {
+            let code = if wanted { self.literals[literal as usize] } else { 0 };
+            (u64::from(code & 0xffff), code >> 16)
+        };
+        let mut at = 0;
+        for sequence in found.sequences() {
+            let mut left = sequence.literals as usize;
+            while let (4.., Some(&[a, b, c, d])) = (left, literals.get(at..at + 4)) {
+                let ((a, a_bits), (b, b_bits)) = (code(a, true), code(b, true));
+                let ((c, c_bits), (d, d_bits)) = (code(c, true), code(d, true));
+                burst.put(a | b << a_bits, a_bits + b_bits);
+                burst.put(c | d << c_bits, c_bits + d_bits);
+                burst.flush();
+                at += 4;
+                left -= 4;
             }
-            let remainder = chunks.remainder();
-            if !remainder.is_empty() {
-                for &literal in remainder {
-                    let code = self.literals[literal as usize];
-                    writer.put(u64::from(code & 0xffff), code >> 16);
-                }
-                writer.flush();
-            }
+            // The last three are written without a branch on how many there are: guessing that wrong costs more.
+            let Some(&[a, b, c]) = literals.get(at..at + 3) else { break };
+            let ((a, a_bits), (b, b_bits)) = (code(a, left > 0), code(b, left > 1));
+            let (c, c_bits) = code(c, left > 2);
+            burst.put(a | b << a_bits, a_bits + b_bits);
+            burst.put(c, c_bits);
+            burst.flush();
+            at += left;
             if sequence.len == 0 {
                 break;
             }
-            let code = self.lens[sequence.len as usize];
-            writer.put(u64::from(code & 0xff_ffff), code >> 24);
+            let len = self.lens[sequence.len as usize];
             let slot = distance_slot(sequence.distance as usize);
-            let code = self.slots[slot];
-            writer.put(u64::from(code & 0xffff), code >> 16);
-            let extra = extra_of_slot(slot);
-            let value = (u64::from(sequence.distance) - 1) & ((1 << extra) - 1);
-            writer.put(value, extra);
-            writer.flush();
+            let (distance, extra_bits) = (self.slots[slot], extra_of_slot(slot));
+            let extra = (u64::from(sequence.distance) - 1) & ((1 << extra_bits) - 1);
+            let distance_bits = distance >> 16;
+            burst.put(u64::from(len & 0xff_ffff), len >> 24);
+            burst.put(
+                u64::from(distance & 0xffff) | extra << distance_bits,
+                distance_bits + extra_bits,
+            );
+            burst.flush();
         }
     }
 }
@@ -192,117 +197,4 @@ fn histogram(literals: &[u8]) -> [u32; 286] {
         *sum = tables.iter().map(|table| table[literal]).sum();
     }
     sums
-}
-
-/// Writes `content` as it is.
-fn store(content: &[u8], writer: &mut BitWriter<'_>) {
-    writer.reserve(content.len() + 8 * content.len().div_ceil(MAX_STORED));
-    for piece in content.chunks(MAX_STORED) {
-        writer.put(0, 3);
-        writer.align();
-        let len = piece.len() as u16;
-        writer.bytes(&len.to_le_bytes());
-        writer.bytes(&(!len).to_le_bytes());
-        writer.bytes(piece);
-    }
-}
-
-/// The head of a block with codes of its own: which lengths they have.
-struct Head {
-    literals: usize,
-    distances: usize,
-    /// Symbols of the code for code lengths, and from bit 8 on their extra bits.
-    symbols: Vec<u16>,
-    lens: [u8; 19],
-    codes: [u16; 19],
-    told: usize,
-}
-
-impl Head {
-    fn new(lens: &[u8; 316]) -> Self {
-        let used = |lens: &[u8], least: usize| {
-            lens.iter().rposition(|&len| len > 0).map_or(least, |last| (last + 1).max(least))
-        };
-        let (literals, distances) = (used(&lens[..286], 257), used(&lens[286..], 1));
-        let mut all = lens[..literals].to_vec();
-        all.extend_from_slice(&lens[286..286 + distances]);
-        let symbols = runs(&all);
-        let mut frequencies = [0; 19];
-        for symbol in &symbols {
-            frequencies[(symbol & 31) as usize] += 1;
-        }
-        let mut lens = [0; 19];
-        huffman::lengths(&frequencies, 7, &mut lens);
-        let mut codes = [0; 19];
-        huffman::codes(&lens, &mut codes);
-        let told = ORDER.iter().rposition(|&at| lens[at] > 0).map_or(4, |last| (last + 1).max(4));
-        Head { literals, distances, symbols, lens, codes, told }
-    }
-
-    fn bits(&self) -> u64 {
-        let symbols: u64 = self
-            .symbols
-            .iter()
-            .map(|symbol| (symbol & 31) as usize)
-            .map(|symbol| u64::from(self.lens[symbol]) + u64::from(extra_of_run(symbol)))
-            .sum();
-        14 + 3 * self.told as u64 + symbols
-    }
-
-    fn write(&self, writer: &mut BitWriter<'_>) {
-        writer.put(self.literals as u64 - 257, 5);
-        writer.put(self.distances as u64 - 1, 5);
-        writer.put(self.told as u64 - 4, 4);
-        writer.flush();
-        for &at in &ORDER[..self.told] {
-            writer.put(u64::from(self.lens[at]), 3);
-            writer.flush();
-        }
-        for &entry in &self.symbols {
-            let symbol = (entry & 31) as usize;
-            writer.put(u64::from(self.codes[symbol]), u32::from(self.lens[symbol]));
-            writer.put(u64::from(entry >> 8), extra_of_run(symbol));
-            writer.flush();
-        }
-    }
-}
-
-fn extra_of_run(symbol: usize) -> u32 {
-    match symbol {
-        16 => 2,
-        17 => 3,
-        18 => 7,
-        _ => 0,
-    }
-}
-
-/// Code lengths with repetitions made short.
-fn runs(lens: &[u8]) -> Vec<u16> {
-    let mut symbols = Vec::with_capacity(lens.len());
-    let mut rest = lens;
-    while let Some(&len) = rest.first() {
-        let mut run = rest.iter().take_while(|&&other| other == len).count();
-        rest = &rest[run..];
-        if len == 0 {
-            while run >= 11 {
-                let part = run.min(138);
-                symbols.push(18 | (part as u16 - 11) << 8);
-                run -= part;
-            }
-            if run >= 3 {
-                symbols.push(17 | (run as u16 - 3) << 8);
-                run = 0;
-            }
-        } else {
-            symbols.push(u16::from(len));
-            run -= 1;
-            while run >= 3 {
-                let part = run.min(6);
-                symbols.push(16 | (part as u16 - 3) << 8);
-                run -= part;
-            }
-        }
-        symbols.extend(std::iter::repeat_n(u16::from(len), run));
-    }
-    symbols
 }

@@ -2,34 +2,41 @@
 
 use std::ops::Range;
 
+use super::BLOCK_BYTES;
 use super::block::distance_slot;
 
-/// The shortest repetition that is worth looking for, in bytes.
+/// The shortest repetition that is taken, in bytes.
 const MIN_MATCH: usize = 4;
 /// The longest one that a block can say at once, in bytes.
 const MAX_MATCH: usize = 258;
 /// How far a block can look back, in bytes.
 const WINDOW: usize = 32 << 10;
-const TABLE_BITS: u32 = 14;
+/// How many hashes there are (its logarithm): a table of 64 KiB, which the second cache holds beside the window.
+const TABLE_BITS: u32 = 15;
+/// How many bytes a hash is taken of.
 const HASH_BYTES: u32 = 5;
-/// After this many bytes without a match (its logarithm) steps begin to grow.
+/// After this many bytes without a repetition (its logarithm) steps begin to grow.
 const PATIENCE: u32 = 6;
+/// Which positions in a repetition are remembered, counted from its end.
+const REMEMBERED: [usize; 3] = [1, 2, 5];
 
 /// Bytes as they are, and then a repetition.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Sequence {
+    /// How many bytes stand before the repetition.
     pub(super) literals: u32,
     /// Length of the repetition in bytes; 0 at the end of a block.
     pub(super) len: u16,
+    /// How far back it lies, in bytes.
     pub(super) distance: u16,
 }
 
 /// What a block consists of.
 pub(super) struct Found {
-    pub(super) sequences: Vec<Sequence>,
-    /// The literals of all sequences; what lies behind [`literals_len`](Found::literals_len) is room.
-    pub(super) literals: Vec<u8>,
-    pub(super) literals_len: usize,
+    sequences: Box<[Sequence]>,
+    sequence_count: usize,
+    literals: Box<[u8]>,
+    literals_len: usize,
     /// How often each length occurs.
     pub(super) lens: [u32; 259],
     /// How often each class of distances occurs.
@@ -45,14 +52,7 @@ pub(super) struct Finder {
 
 impl Finder {
     pub(super) fn new() -> Self {
-        let found = Found {
-            sequences: Vec::new(),
-            literals: vec![0; super::BLOCK_BYTES + 64],
-            literals_len: 0,
-            lens: [0; 259],
-            slots: [0; 32],
-        };
-        Finder { table: Box::new([0; 1 << TABLE_BITS]), found }
+        Finder { table: Box::new([0; 1 << TABLE_BITS]), found: Found::new() }
     }
 
     /// Begins a segment.
@@ -60,68 +60,83 @@ impl Finder {
         self.table.fill(0);
     }
 
-    /// What the last [`find`](Finder::find) has found.
-    pub(super) fn found(&self) -> &Found {
-        &self.found
-    }
-
-    /// Goes through `range` of `input`, and says where it has ended: a repetition may go on beyond the range.
-    pub(super) fn find(&mut self, input: &[u8], range: Range<usize>) -> usize {
+    /// Goes through `range` of `input`, which is no longer than a block.
+    pub(super) fn find(&mut self, input: &[u8], range: Range<usize>) -> &Found {
         let table = &mut *self.table;
         let found = &mut self.found;
         found.clear();
-        // Positions from here on are too near to the end for loads of 8 bytes.
-        let limit = range.end.min(input.len().saturating_sub(16));
+        // So far there are bytes for all loads, and no repetition is cut below its shortest length.
+        let limit = range.end.saturating_sub(MIN_MATCH).min(input.len().saturating_sub(16));
         let mut at = range.start;
         let mut anchor = at;
         while at < limit {
-            let here = load64(input, at);
-            let mut candidate = look_up(table, at, here);
-            if !fits(input, candidate, at, here) {
-                at += 1 + ((at - anchor) >> PATIENCE);
+            // Two positions at a time, and the better one is taken: one branch for both.
+            let Some(near) = input.get(at..at + 9) else { break };
+            let (here, next) = (load64(near, 0), load64(near, 1));
+            let first = look_up(table, at, here);
+            let first_len = near_len(input, first, at, here);
+            let second = look_up(table, at + 1, next);
+            let second_len = near_len(input, second, at + 1, next);
+            let better = second_len > first_len;
+            let mut len = if better { second_len } else { first_len };
+            if len < MIN_MATCH {
+                at += 2 + ((at - anchor) >> PATIENCE);
                 continue;
             }
-            let mut len = match_len(input, candidate, at);
-            if len < LAZY {
-                let next = load64(input, at + 1);
-                let other = look_up(table, at + 1, next);
-                if fits(input, other, at + 1, next) {
-                    let other_len = match_len(input, other, at + 1);
-                    if other_len > len {
-                        at += 1;
-                        candidate = other;
-                        len = other_len;
-                    }
-                }
+            let mut candidate = if better { second } else { first };
+            at += usize::from(better);
+            if len == 8 {
+                len = match_len(input, candidate, at);
             }
-            while BACK && at > anchor && candidate > 0 && input[at - 1] == input[candidate - 1] {
+            while at > anchor && candidate > 0 && input[at - 1] == input[candidate - 1] {
                 at -= 1;
                 candidate -= 1;
                 len += 1;
             }
+            len = len.min(range.end - at);
             found.push(&input[anchor..], at - anchor, len, at - candidate);
-            let end = at + len;
-            if end < limit {
-                for back in INSERT {
-                    let v = load64(input, end - back);
-                    table[hash(v)] = (end - back) as u16;
+            at += len;
+            anchor = at;
+            if at < limit {
+                for back in REMEMBERED {
+                    table[hash(load64(input, at - back))] = (at - back) as u16;
                 }
             }
-            at = end;
-            anchor = end;
         }
-        let end = anchor.max(range.end);
-        found.last(&input[anchor..end]);
-        end
+        found.end(&input[anchor..range.end]);
+        found
     }
 }
-const LAZY: usize = 16;
-const BACK: bool = false;
-const INSERT: [usize; 2] = [1, 2];
 
 impl Found {
+    /// Room for one block.
+    fn new() -> Self {
+        Found {
+            sequences: vec![Sequence::default(); BLOCK_BYTES / MIN_MATCH + 2].into(),
+            sequence_count: 0,
+            literals: vec![0; BLOCK_BYTES + 32].into(),
+            literals_len: 0,
+            lens: [0; 259],
+            slots: [0; 32],
+        }
+    }
+
+    pub(super) fn sequences(&self) -> &[Sequence] {
+        &self.sequences[..self.sequence_count]
+    }
+
+    /// The literals of all sequences.
+    pub(super) fn literals(&self) -> &[u8] {
+        &self.literals[..self.literals_len]
+    }
+
+    /// The same, and bytes behind them that mean nothing: for who reads some at a time.
+    pub(super) fn literals_and_room(&self) -> &[u8] {
+        &self.literals
+    }
+
     fn clear(&mut self) {
-        self.sequences.clear();
+        self.sequence_count = 0;
         self.literals_len = 0;
         self.lens.fill(0);
         self.slots.fill(0);
@@ -130,7 +145,7 @@ impl Found {
     /// Takes `literals` bytes of `input`, and a repetition of `len` bytes.
     #[inline(always)]
     fn push(&mut self, input: &[u8], literals: usize, len: usize, distance: usize) {
-        // Copies of a fixed length are cheap; what is too much is overwritten by the next.
+        // A copy of a fixed length is cheap; what is too much is overwritten by the next.
         let to = self.literals_len;
         if literals <= 16 && input.len() >= 16 {
             self.literals[to..to + 16].copy_from_slice(&input[..16]);
@@ -138,36 +153,40 @@ impl Found {
             self.literals[to..to + literals].copy_from_slice(&input[..literals]);
         }
         self.literals_len += literals;
-        let mut literals = literals as u32;
         let slot = distance_slot(distance);
+        let mut literals = literals as u32;
         let mut rest = len;
         while rest > MAX_MATCH {
             // Nothing shorter than 3 bytes may be left over.
             let len = if rest - MAX_MATCH < 3 { MAX_MATCH - 3 } else { MAX_MATCH };
-            self.one(literals, len, distance, slot);
+            self.push_one(literals, len, distance, slot);
             literals = 0;
             rest -= len;
         }
-        self.one(literals, rest, distance, slot);
+        self.push_one(literals, rest, distance, slot);
     }
 
     #[inline(always)]
-    fn one(&mut self, literals: u32, len: usize, distance: usize, slot: usize) {
+    fn push_one(&mut self, literals: u32, len: usize, distance: usize, slot: usize) {
         self.lens[len] += 1;
         self.slots[slot] += 1;
-        self.sequences.push(Sequence { literals, len: len as u16, distance: distance as u16 });
+        let sequence = Sequence { literals, len: len as u16, distance: distance as u16 };
+        self.sequences[self.sequence_count] = sequence;
+        self.sequence_count += 1;
     }
 
-    fn last(&mut self, literals: &[u8]) {
+    /// Takes what stands at the end.
+    fn end(&mut self, literals: &[u8]) {
         let to = self.literals_len;
         self.literals[to..to + literals.len()].copy_from_slice(literals);
         self.literals_len += literals.len();
         let literals = literals.len() as u32;
-        self.sequences.push(Sequence { literals, len: 0, distance: 0 });
+        self.sequences[self.sequence_count] = Sequence { literals, len: 0, distance: 0 };
+        self.sequence_count += 1;
     }
 }
 
-/// Where the bytes at `at` may have stood before, at most `at` itself; and remembers `at`.
+/// Where the bytes at `at` may have stood before, `at` itself if nowhere; and remembers `at`.
 #[inline(always)]
 fn look_up(table: &mut [u16; 1 << TABLE_BITS], at: usize, here: u64) -> usize {
     let place = &mut table[hash(here)];
@@ -176,21 +195,24 @@ fn look_up(table: &mut [u16; 1 << TABLE_BITS], at: usize, here: u64) -> usize {
     at.saturating_sub(distance)
 }
 
+/// How many of the 8 bytes at `at` are those at `candidate`; 0 if that is `at` or too far away.
 #[inline(always)]
-fn fits(input: &[u8], candidate: usize, at: usize, here: u64) -> bool {
+fn near_len(input: &[u8], candidate: usize, at: usize, here: u64) -> usize {
     let distance = at - candidate;
-    (distance.wrapping_sub(1) < WINDOW) & (load32(input, candidate) == here as u32)
+    let same = (load64(input, candidate) ^ here).trailing_zeros() as usize >> 3;
+    if distance.wrapping_sub(1) < WINDOW { same } else { 0 }
 }
 
 #[inline(always)]
 fn hash(here: u64) -> usize {
-    ((here << (64 - 8 * HASH_BYTES)).wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - TABLE_BITS)) as usize
+    let mixed = (here << (64 - 8 * HASH_BYTES)).wrapping_mul(0x9e37_79b1_85eb_ca87);
+    (mixed >> (64 - TABLE_BITS)) as usize
 }
 
-/// How many bytes at `at` are those at `candidate`.
+/// How many bytes at `at` are those at `candidate`; 8 are known to be.
 #[inline(always)]
 fn match_len(input: &[u8], candidate: usize, at: usize) -> usize {
-    let mut len = 0;
+    let mut len = 8;
     while at + len + 8 <= input.len() {
         let difference = load64(input, candidate + len) ^ load64(input, at + len);
         if difference != 0 {
@@ -207,9 +229,4 @@ fn match_len(input: &[u8], candidate: usize, at: usize) -> usize {
 #[inline(always)]
 fn load64(input: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(input[at..at + 8].try_into().unwrap_or_default())
-}
-
-#[inline(always)]
-fn load32(input: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(input[at..at + 4].try_into().unwrap_or_default())
 }

@@ -5,6 +5,7 @@
 
 mod bits;
 mod block;
+mod head;
 mod huffman;
 mod matching;
 
@@ -35,14 +36,10 @@ impl Deflater {
         let mut from = 0;
         while from < segment.len() {
             let end = segment.len().min(from + BLOCK_BYTES);
-            let to = self.finder.find(segment, from..end);
-            self.codes.write(&segment[from..to], self.finder.found(), &mut writer);
-            from = to;
+            let found = self.finder.find(segment, from..end);
+            self.codes.write(&segment[from..end], found, &mut writer);
+            from = end;
         }
-        writer.reserve(16);
-        writer.put(0, 3);
-        writer.align();
-        writer.bytes(&[0, 0, 0xff, 0xff]);
-        writer.finish();
+        writer.stored(&[]);
     }
 }
