@@ -1,6 +1,6 @@
 //! `blockprint devices`: against what lsblk, blkid and the kernel say.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;

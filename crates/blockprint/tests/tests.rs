@@ -4,6 +4,7 @@
 //! `testkit::host::require` and is skipped aloud where it is missing.
 
 mod backups;
+mod backup;
 mod casync;
 mod cat;
 mod cli;
@@ -40,6 +41,7 @@ mod partition_roundtrip;
 mod peer;
 mod power_cut;
 mod prune_race;
+mod restore;
 mod resume;
 mod spgz;
 mod spgz_copy;

@@ -11,6 +11,7 @@ mod folders;
 mod indexes;
 pub mod jobs;
 mod journal;
+mod kept;
 pub mod location;
 pub mod mapfile;
 mod matching;

@@ -39,10 +39,20 @@ pub enum Format {
     Index,
     /// A container of spgz: blocks in slots, compressed.
     Spgz,
+    /// A partition image of partclone, compressed or not.
+    Partclone,
+    /// The bytes of a disk, compressed as a whole.
+    Packed,
 }
 
 impl Format {
-    const ALL: [Format; 3] = [Format::Raw, Format::Index, Format::Spgz];
+    /// Those that are read only: they are made by backups.
+    pub(crate) fn is_backup(self) -> bool {
+        matches!(self, Format::Partclone | Format::Packed)
+    }
+
+    const ALL: [Format; 5] =
+        [Format::Raw, Format::Index, Format::Spgz, Format::Partclone, Format::Packed];
 
     /// Its name: prefix, page in `docs/formats`.
     pub fn name(self) -> &'static str {
@@ -50,6 +60,8 @@ impl Format {
             Format::Raw => "raw",
             Format::Index => "index",
             Format::Spgz => "spgz",
+            Format::Partclone => "partclone",
+            Format::Packed => "packed",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! From a location to an open image: looks at what is there, probes it, opens it for a role.
 
+mod partition;
+
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +18,10 @@ use sys::{Access, DeviceMedium, FileMedium};
 
 use crate::location::{Format, Location};
 use crate::stores::{self, Stores};
+
+use partition::Purpose;
+pub(crate) use partition::unpacked_name;
+pub use partition::{PackedFacts, PartitionFacts, Reach};
 
 /// An image that is open for reading.
 pub struct Source {
@@ -53,6 +59,10 @@ pub struct Facts {
     pub looks_like: Option<&'static str>,
     /// What an index says about itself.
     pub index: Option<IndexFacts>,
+    /// How a partition image, or a compressed one, is packed.
+    pub packed: Option<PackedFacts>,
+    /// What a partition image says about itself.
+    pub partition: Option<PartitionFacts>,
     /// What tells it from any other, and from itself once it was changed.
     pub identity: Identity,
 }
@@ -150,28 +160,34 @@ impl Facts {
 /// # Errors
 ///
 /// As [`open_source_over`].
-pub fn open_source(location: &Location) -> Result<Source> {
-    open_source_over(location, &Stores::default())
+pub fn open_source(location: &Location, task: &Task) -> Result<Source> {
+    open_source_over(location, &Stores::default(), task)
 }
 
 /// Opens the image at `location` for reading. A device is raw; so is a file, unless its prefix says otherwise, or
 /// - it is an index, whose chunks come from `stores`: it begins like one, and its name (`.caibx`, `.caidx`) or a length
 ///   that no disk has says so too;
-/// - it is a container: it begins with the header of one, and its name (`.spgz`) says so too.
+/// - it is a container: it begins with the header of one, and its name (`.spgz`) says so too;
+/// - it is a partition image, or a compressed image of a disk: it begins like one, and its name (that of a backup,
+///   `.gz`, `.zst`, `.lz4`, `.pcl`, …) says so too. One that another tool has compressed may have to be read as a whole
+///   once, which `task` tells.
 ///
 /// # Errors
 ///
 /// `NotFound`, also if there is no store for an index; `Denied`; `Invalid` if it can hold no image (a folder, a
-/// pipe); `Damaged` for an index with anything wrong, and for a container whose header or last block is;
-/// `Unsupported` for stores that cannot be opened.
-pub fn open_source_over(location: &Location, stores: &Stores) -> Result<Source> {
-    with_stores(location, open_to_look(location, stores)?)
+/// pipe); `Damaged` for an index with anything wrong, for a container whose header or last block is, and for what has the
+/// name of a backup and is none; `Unsupported` for stores that cannot be opened.
+pub fn open_source_over(location: &Location, stores: &Stores, task: &Task) -> Result<Source> {
+    let opening = Opening { purpose: Purpose::Read, ..Opening::default() };
+    with_stores(location, open(location, &opening, stores, task)?)
 }
 
 /// The same for whoever wants what can still be read of a container: damaged blocks read as zeroes, and are remembered
 /// in [`Source::container`]. If the last one is damaged, the image ends before it.
-pub(crate) fn open_damaged(location: &Location, stores: &Stores) -> Result<Source> {
-    with_stores(location, open(location, Reading::Cached, OnDamage::Repair, stores)?)
+pub(crate) fn open_damaged(location: &Location, stores: &Stores, task: &Task) -> Result<Source> {
+    let opening =
+        Opening { purpose: Purpose::Read, on_damage: OnDamage::Repair, ..Opening::default() };
+    with_stores(location, open(location, &opening, stores, task)?)
 }
 
 /// Refuses an index whose chunks are nowhere.
@@ -184,28 +200,32 @@ fn with_stores(location: &Location, source: Source) -> Result<Source> {
     }
 }
 
-/// The same for whoever wants to know what it is: an index needs no store then, and nothing of it can be read.
-pub(crate) fn open_to_look(location: &Location, stores: &Stores) -> Result<Source> {
-    open(location, Reading::Cached, OnDamage::Report, stores)
+/// The same for whoever wants to know what it is: an index needs no store then, and nothing of it can be read; the same
+/// goes for a partition image that would have to be read as a whole first.
+pub(crate) fn open_to_look(location: &Location, stores: &Stores, task: &Task) -> Result<Source> {
+    open(location, &Opening::default(), stores, task)
 }
 
 /// Opens it for reading what stands on the disk, past the page cache where that is possible.
-pub(crate) fn open_readback(location: &Location) -> Result<Source> {
-    open(location, Reading::PastCache, OnDamage::Report, &Stores::default())
+pub(crate) fn open_readback(location: &Location, task: &Task) -> Result<Source> {
+    let opening = Opening { is_past_cache: true, ..Opening::default() };
+    open(location, &opening, &Stores::default(), task)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    Cached,
-    PastCache,
-}
-
-fn open(
-    location: &Location,
-    reading: Reading,
+/// How an image is opened.
+struct Opening {
+    purpose: Purpose,
+    is_past_cache: bool,
     on_damage: OnDamage,
-    stores: &Stores,
-) -> Result<Source> {
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Opening { purpose: Purpose::Look, is_past_cache: false, on_damage: OnDamage::Report }
+    }
+}
+
+fn open(location: &Location, opening: &Opening, stores: &Stores, task: &Task) -> Result<Source> {
     let path = location.path();
     let metadata = look(path)?;
     let medium = medium_kind(path, &metadata)?;
@@ -215,13 +235,16 @@ fn open(
             if is_index(location, &file)? {
                 return open_index(location, file, &metadata, stores);
             }
-            if reading == Reading::PastCache {
+            if opening.is_past_cache {
                 file = file.bypassing_cache();
             } else {
                 file.expect_sequential();
             }
             if is_container(location, &file)? {
-                return open_container(location, file, &metadata, on_damage);
+                return open_container(location, file, &metadata, opening.on_damage);
+            }
+            if let Some(found) = partition::recognise(location, &file)? {
+                return partition::open(location, file, &metadata, found, opening.purpose, task);
             }
             let facts = facts(location, &metadata, medium, &file, None)?;
             let image = Box::new(Checked::new(RawImage::open(file)?));
@@ -231,6 +254,8 @@ fn open(
             let what = match location.format {
                 Some(Format::Index) => Some("an index"),
                 Some(Format::Spgz) => Some("a container"),
+                Some(Format::Partclone) => Some("a partition image"),
+                Some(Format::Packed) => Some("a compressed image"),
                 Some(Format::Raw) | None => None,
             };
             if let Some(what) = what {
@@ -296,15 +321,26 @@ pub(crate) fn by_content(location: &Location) -> Result<Location> {
     Ok(Location { format: Some(format), path: path.to_owned() })
 }
 
-/// The same as [`open_source`] says it: raw or a container, but never an index.
+/// The same as [`open_source`] says it: raw, a container or a backup, but never an index.
 pub(crate) fn as_disk(location: &Location) -> Result<Location> {
     let path = location.path();
     let format = match location.format {
-        Some(Format::Spgz) => Format::Spgz,
+        Some(Format::Index) => Format::Raw,
+        Some(format) => format,
         None if is_named_container(path) => by_content(location)?.format.unwrap_or(Format::Raw),
-        _ => Format::Raw,
+        None => backup_format(location)?.unwrap_or(Format::Raw),
     };
     Ok(Location { format: Some(format), path: path.to_owned() })
+}
+
+/// Whether a file is taken as a partition image or a compressed image, and as which.
+pub(crate) fn backup_format(location: &Location) -> Result<Option<Format>> {
+    let path = location.path();
+    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(None);
+    }
+    let found = partition::recognise(location, &FileMedium::open(path, Access::Read)?)?;
+    Ok(found.map(|found| found.format))
 }
 
 /// Whether `medium` begins with the header of a container, and nothing in it is out of order. Whoever writes to a raw
@@ -336,6 +372,8 @@ fn open_container(
         sector_size_bytes: None,
         looks_like: None,
         index: None,
+        packed: None,
+        partition: None,
         identity: Identity::of_file(metadata),
     };
     let image = Box::new(Checked::new(Arc::clone(&container)));
@@ -368,6 +406,8 @@ fn open_index(
             algorithm,
             stores: chain.counts().into_iter().map(|place| place.name).collect(),
         }),
+        packed: None,
+        partition: None,
         identity: Identity::of_file(metadata),
     };
     let index = Arc::new(IndexImage::new(index, Arc::new(chain)));
@@ -436,6 +476,8 @@ fn facts(
         sector_size_bytes,
         looks_like,
         index: None,
+        packed: None,
+        partition: None,
         identity,
     })
 }

@@ -37,7 +37,9 @@ const FOREIGN: &[ForeignFormat] = &[
     ForeignFormat { name: "zstd", offset: 0, magic: b"\x28\xb5\x2f\xfd" },
     ForeignFormat { name: "xz", offset: 0, magic: b"\xfd7zXZ\0" },
     ForeignFormat { name: "bzip2", offset: 0, magic: b"BZh" },
+    ForeignFormat { name: "lz4", offset: 0, magic: b"\x04\x22\x4d\x18" },
     ForeignFormat { name: "spgz", offset: 0, magic: b"SPGZ0001" },
+    ForeignFormat { name: "partclone", offset: 0, magic: b"partclone-image" },
 ];
 
 /// How much of a medium is looked at, in bytes.

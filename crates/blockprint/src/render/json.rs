@@ -194,6 +194,16 @@ pub(crate) fn info(report: &InfoReport) -> Value {
         "sector_size_bytes": report.facts.sector_size_bytes,
         "looks_like": report.facts.looks_like,
         "index": cat::index(report),
+        "packed": report.facts.packed.as_ref().map(|packed| json!({
+            "compression": packed.compression.name(),
+            "access": packed.reach.name(),
+        })),
+        "partition": report.facts.partition.as_ref().map(|partition| json!({
+            "filesystem": partition.filesystem,
+            "used_bytes": partition.used_bytes,
+            "version": partition.version,
+            "tool_version": partition.tool_version,
+        })),
         "extents": {
             "data": count(report.summary.data),
             "zero": count(report.summary.zero),

@@ -196,6 +196,7 @@ pub(crate) fn info(report: &InfoReport) -> String {
         rows.push(("sector size", Bytes(u64::from(sector)).to_string()));
     }
     rows.extend(cat::index_rows(report));
+    rows.extend(cat::backup_rows(report));
     rows.push(("data", count(report.summary.data)));
     rows.push(("zero", count(report.summary.zero)));
     rows.push(("unspecified", count(report.summary.unspecified)));

@@ -287,17 +287,15 @@ impl MapOnly {
         let mut content = packed::unpack(file, compression)?;
         let mut check = StreamCheck::new(file.name());
         let mut piece = vec![0; MAP_PIECE_BYTES];
-        loop {
+        while check.used().is_none() {
             let len = content.read(&mut piece)?;
+            if len == 0 {
+                break;
+            }
             check.feed(&piece[..len])?;
-            if let (Some(header), Some(used)) = (check.header(), check.used()) {
-                let (header, used) = (header.clone(), used.clone());
-                return Ok(MapOnly { name: file.name().to_string(), header, used });
-            }
-            if len < piece.len() {
-                check.finish()?;
-            }
         }
+        let (header, used) = check.into_map()?;
+        Ok(MapOnly { name: file.name().to_string(), header, used })
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, St
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use image::{Error, ErrorKind, Result};
 use sys::ProcessGroup;
@@ -128,6 +128,8 @@ struct Listening {
 
 #[derive(Default)]
 struct Heard {
+    /// How much was said.
+    bytes: u64,
     reports: Reports,
     has_synced: bool,
     has_ended: bool,
@@ -187,16 +189,23 @@ impl Listening {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the last words, but no longer than `time`.
-    fn wait_at_most(&self, time: Duration) {
-        let heard = self.lock();
-        let wait = self.is_over.wait_timeout_while(heard, time, |heard| !heard.has_ended);
-        drop(wait);
+    /// Waits for the end of what it says, as long as more of it comes within `time`.
+    fn wait_while_speaking(&self, time: Duration) {
+        let mut heard = self.lock();
+        loop {
+            let before = heard.bytes;
+            let wait = self.is_over.wait_timeout_while(heard, time, |heard| !heard.has_ended);
+            heard = wait.unwrap_or_else(PoisonError::into_inner).0;
+            if heard.has_ended || heard.bytes == before {
+                return;
+            }
+        }
     }
 }
 
 impl Heard {
     fn hear(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
         for report in self.reports.feed(bytes) {
             self.has_synced |= report == Report::Synced;
             match &self.on_report {
@@ -258,7 +267,7 @@ impl Running {
                 return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
             }
         };
-        self.listening.wait_at_most(LAST_WORDS);
+        self.listening.wait_while_speaking(LAST_WORDS);
         Ok(self.judge(status))
     }
 
@@ -275,10 +284,8 @@ impl Running {
 
     /// How it ended, if it does within `time`.
     pub(crate) fn wait_at_most(&self, time: Duration) -> Option<Ended> {
-        let until = Instant::now() + time;
         let status = self.group.wait_at_most(time)?;
-        self.listening
-            .wait_at_most(until.saturating_duration_since(Instant::now()).max(LOOK_EVERY));
+        self.listening.wait_while_speaking(LAST_WORDS);
         Some(self.judge(status))
     }
 

@@ -102,6 +102,9 @@ impl Reports {
     }
 
     fn end_segment(&mut self, reports: &mut Vec<Report>) {
+        if self.segment.is_empty() {
+            return;
+        }
         self.look(reports);
         let text = String::from_utf8_lossy(&self.segment);
         self.is_at_work |= text.trim_start().starts_with("File system:");

@@ -106,11 +106,31 @@ impl StreamCheck {
     /// `Damaged` if it has ended too early.
     pub fn finish(self) -> Result<Checked> {
         let position = self.position;
-        let what = match self.state {
+        match self.state {
             State::Blocks(blocks) if position == blocks.layout.len_bytes() => {
-                return Ok(Checked { header: blocks.header, len_bytes: position });
+                Ok(Checked { header: blocks.header, len_bytes: position })
             }
-            State::Blocks(ref blocks) => {
+            _ => Err(self.ended()),
+        }
+    }
+
+    /// The header and the map of used blocks, of a stream of which no more is wanted.
+    ///
+    /// # Errors
+    ///
+    /// `Damaged` if it has ended before they had passed.
+    pub fn into_map(self) -> Result<(Header, UsedBlocks)> {
+        match self.state {
+            State::Blocks(blocks) => Ok((blocks.header, blocks.used)),
+            _ => Err(self.ended()),
+        }
+    }
+
+    /// The error for a stream that ends here.
+    fn ended(&self) -> Error {
+        let position = self.position;
+        let what = match &self.state {
+            State::Blocks(blocks) => {
                 let whole = blocks.layout.len_bytes();
                 let block = blocks.block_at(position);
                 format!("at block {block}, where {whole} bytes are needed")
@@ -119,7 +139,7 @@ impl StreamCheck {
             State::Header(..) => "within its header".to_string(),
         };
         let sentence = format!("it ends after {position} bytes, {what}");
-        Err(self.damaged(&sentence, position..position))
+        self.damaged(&sentence, position..position)
     }
 
     /// Goes on to the next state where all of this one has passed.

@@ -60,6 +60,16 @@ fn each_changed_byte_of_a_zst_file_is_found() {
 }
 
 #[test]
+fn each_changed_byte_of_a_gz_file_is_found() {
+    check_changes(Compression::Gz);
+}
+
+#[test]
+fn each_truncation_of_a_gz_file_is_found() {
+    check_truncations(Compression::Gz);
+}
+
+#[test]
 fn each_changed_byte_of_an_lz4_file_is_found() {
     check_changes(Compression::Lz4);
 }
@@ -76,6 +86,7 @@ fn each_truncation_of_an_lz4_file_is_found() {
 
 #[test]
 fn what_stands_behind_one_of_our_files_is_found() {
+    check_what_is_added(Compression::Gz);
     check_what_is_added(Compression::Zst);
     check_what_is_added(Compression::Lz4);
 }

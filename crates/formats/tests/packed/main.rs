@@ -3,6 +3,7 @@
 
 mod common;
 mod damage;
+mod gz;
 mod lz4;
 mod medium;
 mod plain;

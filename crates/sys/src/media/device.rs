@@ -6,12 +6,15 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use image::{Error, ErrorKind, Extent, ExtentKind, Medium, Result};
 
 use super::direct::Direct;
-use super::{Access, failed, is_unsupported, read_all, write_all, write_zeroes};
+use super::{
+    Access, WRITEBACK_EVERY_BYTES, begin_writeback, failed, is_unsupported, read_all, write_all,
+    write_zeroes,
+};
 use crate::ioctl;
 
 /// A block device.
@@ -29,6 +32,8 @@ pub struct DeviceMedium {
     direct: Option<Direct>,
     cannot_zero: AtomicBool,
     cannot_discard: AtomicBool,
+    /// Bytes written since it was opened.
+    written_bytes: AtomicU64,
 }
 
 impl DeviceMedium {
@@ -80,6 +85,7 @@ impl DeviceMedium {
             direct,
             cannot_zero: AtomicBool::new(false),
             cannot_discard: AtomicBool::new(false),
+            written_bytes: AtomicU64::new(0),
         })
     }
 
@@ -91,6 +97,14 @@ impl DeviceMedium {
     /// The smallest unit that is written without reading before, in bytes.
     pub fn physical_sector_bytes(&self) -> u32 {
         self.physical_sector_bytes
+    }
+
+    /// From now on moves all bytes through the page cache. Where one thread writes what is not aligned to pages beside what
+    /// another one writes past the cache, the kernel can lose one of the two.
+    #[must_use]
+    pub fn through_cache(mut self) -> Self {
+        self.direct = None;
+        self
     }
 
     /// Zeroes by writing, as if the kernel could not: for tests of that rung.
@@ -145,7 +159,15 @@ impl Medium for DeviceMedium {
         }
         self.check_end(&(offset..offset.saturating_add(buf.len() as u64)))?;
         let direct = self.direct.as_ref().and_then(|direct| direct.for_request(buf, offset));
-        write_all(direct.unwrap_or(&self.file), &self.name, buf, offset)
+        write_all(direct.unwrap_or(&self.file), &self.name, buf, offset)?;
+        if direct.is_none() {
+            let len = buf.len() as u64;
+            let before = self.written_bytes.fetch_add(len, Ordering::Relaxed);
+            if before / WRITEBACK_EVERY_BYTES != (before + len) / WRITEBACK_EVERY_BYTES {
+                begin_writeback(&self.file);
+            }
+        }
+        Ok(())
     }
 
     fn set_len(&self, len_bytes: u64) -> Result<()> {

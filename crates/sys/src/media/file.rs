@@ -12,7 +12,10 @@ use image::{Error, ErrorKind, Extent, ExtentKind, Medium, Result};
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
 
 use super::direct::Direct;
-use super::{Access, begin_writeback, failed, is_unsupported, read_all, write_all, write_zeroes};
+use super::{
+    Access, WRITEBACK_EVERY_BYTES, begin_writeback, failed, is_unsupported, read_all, write_all,
+    write_zeroes,
+};
 
 /// A regular file.
 ///
@@ -31,10 +34,6 @@ pub struct FileMedium {
     /// Bytes written since it was opened.
     written_bytes: AtomicU64,
 }
-
-/// How much is written before the kernel is asked to begin writing it out. Without that it waits until memory
-/// fills up, and the final flush begins with all of the work still to do.
-const WRITEBACK_EVERY_BYTES: u64 = 32 << 20;
 
 /// The rungs of the ladder of [`FileMedium`], best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

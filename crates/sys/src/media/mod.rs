@@ -52,6 +52,10 @@ fn write_all(file: &File, name: &str, buf: &[u8], offset: u64) -> Result<()> {
         .map_err(|cause| failed("write", name, &(offset..offset + buf.len() as u64), cause))
 }
 
+/// How much is written before the kernel is asked to begin writing it out. Without that it waits until memory
+/// fills up, and the final flush begins with all of the work still to do.
+const WRITEBACK_EVERY_BYTES: u64 = 32 << 20;
+
 /// Asks the kernel to begin writing out what is dirty, without waiting for it. Only a hint.
 fn begin_writeback(file: &File) {
     // SAFETY: a plain system call on a descriptor that is open; a length of 0 means "to the end".

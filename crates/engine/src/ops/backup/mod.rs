@@ -5,6 +5,8 @@ mod pack;
 mod partclone;
 mod readback;
 mod source;
+#[cfg(test)]
+mod tests;
 mod unfinished;
 mod work;
 

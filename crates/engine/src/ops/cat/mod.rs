@@ -74,8 +74,8 @@ pub struct CatReport {
 /// may not be replaced.
 pub fn plan(request: CatRequest, task: &Task) -> Result<CatPlan> {
     let source = match request.skip_damaged {
-        true => registry::open_damaged(&request.image, &request.stores)?,
-        false => registry::open_source_over(&request.image, &request.stores)?,
+        true => registry::open_damaged(&request.image, &request.stores, task)?,
+        false => registry::open_source_over(&request.image, &request.stores, task)?,
     };
     if let Some(format) = source.facts.looks_like {
         let name = source.facts.path.display();

@@ -70,7 +70,7 @@ pub fn perform(request: &ChopRequest, task: &Task) -> Result<ChopReport> {
     let start = Instant::now();
     let index = open_index(&request.index, request.lenience)?;
     let raw = Location { format: Some(Format::Raw), path: request.source.path().to_owned() };
-    let source = registry::open_source(&raw)?;
+    let source = registry::open_source(&raw, task)?;
     let (has, needs) = (source.facts.size_bytes, index.size_bytes());
     let name = source.facts.path.display().to_string();
     if has < needs {

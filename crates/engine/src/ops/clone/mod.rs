@@ -12,7 +12,7 @@ use image::units::Bytes;
 use image::{Error, ErrorKind, Image, Phase, Replace, Result, Task};
 use sys::holders::Holders;
 
-use crate::location::Location;
+use crate::location::{Format, Location};
 use crate::ops::copy::OnReadError;
 use crate::ops::copy::transfer::{Ledger, Shape, Transfer};
 use crate::reflink::{Reflink, is_unsupported};
@@ -394,8 +394,9 @@ impl Work<'_> {
 
     /// Copies the data, leaving out holes and zeroes.
     fn copy(&self, clone: &PlannedClone, target: &Target) -> Result<Method> {
-        let source =
-            crate::registry::open_source(&Location { format: None, path: clone.source.clone() })?;
+        // What is cloned are the bytes of a file, whatever they mean.
+        let location = Location { format: Some(Format::Raw), path: clone.source.clone() };
+        let source = crate::registry::open_source(&location, self.task)?;
         let image = target.as_image(clone.size_bytes)?;
         let transfer = Transfer {
             source: &*source.image,

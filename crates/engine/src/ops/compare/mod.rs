@@ -63,8 +63,8 @@ impl CompareReport {
 
 /// Opens both. Writes nothing.
 pub fn plan(request: CompareRequest, task: &Task) -> Result<ComparePlan> {
-    let a = registry::open_source_over(&request.a, &request.stores)?;
-    let b = registry::open_source_over(&request.b, &request.stores)?;
+    let a = registry::open_source_over(&request.a, &request.stores, task)?;
+    let b = registry::open_source_over(&request.b, &request.stores, task)?;
     for facts in [&a.facts, &b.facts] {
         if let Some(format) = facts.looks_like {
             let name = facts.path.display();

@@ -162,8 +162,8 @@ pub struct CopyReport {
 /// interrupted copy cannot be resumed.
 pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
     let Source { image, facts, index, container } = match request.on_read_error {
-        OnReadError::Stop => registry::open_source_over(&request.source, &request.stores)?,
-        OnReadError::Zero => registry::open_damaged(&request.source, &request.stores)?,
+        OnReadError::Stop => registry::open_source_over(&request.source, &request.stores, task)?,
+        OnReadError::Zero => registry::open_damaged(&request.source, &request.stores, task)?,
     };
     let claim = target::claim(&request, &facts)?;
     warn_about(&facts, &claim, task)?;

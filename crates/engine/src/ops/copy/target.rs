@@ -42,6 +42,13 @@ fn path(request: &CopyRequest, source: &Facts) -> PathBuf {
     if !path.is_dir() {
         return path;
     }
+    if source.format.is_backup() {
+        path.push(registry::unpacked_name(&source.path));
+        if request.target.format == Some(Format::Spgz) {
+            path.as_mut_os_string().push(".spgz");
+        }
+        return path;
+    }
     let is_named = registry::is_named_container(&source.path);
     let name = match request.target.format {
         Some(Format::Raw) if is_named && source.format == Format::Spgz => source.path.file_stem(),
@@ -66,6 +73,12 @@ fn layout(request: &CopyRequest, path: &Path) -> Result<Layout> {
             let name = path.display().to_string();
             let sentence =
                 format!("cannot copy to the index {name} (`blockprint make` makes indexes)");
+            return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
+        }
+        Some(Format::Partclone | Format::Packed) => {
+            let name = path.display().to_string();
+            let sentence =
+                format!("cannot copy to the backup {name} (`blockprint backup` makes backups)");
             return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
         }
         None => {

@@ -141,7 +141,7 @@ impl Work<'_> {
 
     /// Reads the target back from its medium and compares it with the source.
     pub(super) fn verify(&self, target: &Opened, unreadable: &RangeSet, task: &Task) -> Result<()> {
-        let readback = registry::open_readback(&target.location())?;
+        let readback = registry::open_readback(&target.location(), task)?;
         let differences = compare::scan(
             &compare::Scan {
                 a: self.image,

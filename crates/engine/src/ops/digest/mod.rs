@@ -27,7 +27,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 ///
 /// Of opening and reading; `Damaged`, `NotFound` for a chunk that cannot be had.
 pub fn perform(request: &DigestRequest, task: &Task) -> Result<ChunkId> {
-    let source = registry::open_source_over(&request.image, &request.stores)?;
+    let source = registry::open_source_over(&request.image, &request.stores, task)?;
     let of_index = source.facts.index.as_ref().map(|index| index.algorithm);
     let algorithm = request.algorithm.or(of_index).unwrap_or_default();
     task.begin(Phase::Verify, source.facts.size_bytes);

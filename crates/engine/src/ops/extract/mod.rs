@@ -224,7 +224,7 @@ fn write(
     if !request.verify {
         return Ok(());
     }
-    let readback = registry::open_readback(&target.location())?;
+    let readback = registry::open_readback(&target.location(), task)?;
     let what = Scan {
         index: assembly.index,
         image: &*readback.image,

@@ -129,7 +129,7 @@ impl Seed {
         let index = request.index.as_ref().map(|path| open_index(path, opening.lenience));
         let index = index.transpose()?;
         let location = Location { format: Some(Format::Raw), path: request.file.clone() };
-        let Source { image, facts, .. } = registry::open_source(&location)?;
+        let Source { image, facts, .. } = registry::open_source(&location, opening.task)?;
         let file = match facts.medium {
             registry::MediumKind::File => File::open(&request.file).ok(),
             registry::MediumKind::Device => None,

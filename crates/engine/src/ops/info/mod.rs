@@ -67,7 +67,7 @@ pub struct Count {
 
 /// Looks at an image. Writes nothing.
 pub fn perform(request: &InfoRequest, task: &Task) -> Result<InfoReport> {
-    let source = registry::open_to_look(&request.image, &request.stores)?;
+    let source = registry::open_to_look(&request.image, &request.stores, task)?;
     let mut summary = Summary::default();
     let mut map = request.map.then(Vec::new);
     task.begin(Phase::Map, source.facts.size_bytes);
@@ -94,7 +94,7 @@ pub fn perform(request: &InfoRequest, task: &Task) -> Result<InfoReport> {
 
 /// What is known of it without a look at its runs. Writes nothing.
 pub fn facts(request: &InfoRequest) -> Result<Facts> {
-    Ok(registry::open_to_look(&request.image, &request.stores)?.facts)
+    Ok(registry::open_to_look(&request.image, &request.stores, &Task::silent())?.facts)
 }
 
 fn count_chunks(index: &Index, task: &Task) -> Result<ChunkSummary> {

@@ -39,7 +39,7 @@ pub fn cut(
     visit: &mut (dyn FnMut(&Span) -> Result<()> + Send),
 ) -> Result<()> {
     let cutting = Cutting::new(request.sizes, request.rule)?;
-    let image = registry::open_source(&request.source)?.image;
+    let image = registry::open_source(&request.source, task)?.image;
     let size_bytes = image.size();
     let image = Slice::new(image, request.start..size_bytes)?;
     task.begin(Phase::Chunk, image.size());

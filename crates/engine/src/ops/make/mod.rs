@@ -142,7 +142,7 @@ pub fn plan(request: MakeRequest, task: &Task) -> Result<MakePlan> {
             request.sizes.avg()
         ));
     }
-    let Source { image, facts, .. } = registry::open_source(&request.source)?;
+    let Source { image, facts, .. } = registry::open_source(&request.source, task)?;
     if let Some(index) = &request.index {
         Output::check(index, request.force)?;
         refuse_same(index, &facts)?;

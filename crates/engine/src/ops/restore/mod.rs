@@ -20,6 +20,7 @@ use crate::{Steps, Threads};
 pub(crate) use content::OpenImage;
 pub(crate) use read::{each_piece, read_runs};
 pub(crate) use supply::{Piece, of_image, piece_bytes};
+use sys::{Access, DeviceMedium};
 use target::{Act, Pass, Target};
 
 /// What is to be restored where.
@@ -177,7 +178,9 @@ pub fn perform(plan: RestorePlan, task: &Task) -> Result<RestoreReport> {
         target.medium.sync()?;
         steps.reach("flushed");
         if request.verify && !is_stub(request) {
-            let pass = Pass { target: &target.medium, act: Act::Compare, throttle: None };
+            // Past the cache: what is asked is what the device has.
+            let device = DeviceMedium::open(&target.path, Access::Read)?;
+            let pass = Pass { target: &device, act: Act::Compare, throttle: None };
             write::pass(&plan.content, target, &pass, request.threads, task)?;
             verified = true;
             steps.reach("verified");

@@ -36,11 +36,7 @@ pub(super) enum Act {
 pub(super) struct Tools {
     /// What is read back.
     back: AlignedBuf,
-    small: Vec<u8>,
 }
-
-/// Shorter runs are written through the page cache, which makes large requests of them.
-const STRAIGHT_FROM_BYTES: usize = 64 << 10;
 
 impl Target {
     /// Claims it, so that nobody can mount it meanwhile. Writes nothing.
@@ -69,7 +65,8 @@ impl Target {
                 ErrorKind::InUse => error.and("somebody else has claimed it"),
                 _ => error,
             })?;
-        Ok(Target { path, medium })
+        // Blocks may be smaller than pages, and which threads write neighbours is chance.
+        Ok(Target { path, medium: medium.through_cache() })
     }
 
     /// Refuses an image of a larger partition.
@@ -98,13 +95,6 @@ impl Pass<'_> {
             throttle.take(bytes.len() as u64);
         }
         match self.act {
-            Act::Write if bytes.len() < STRAIGHT_FROM_BYTES => {
-                // Memory that is not aligned is what the page cache is asked for with.
-                tools.small.clear();
-                tools.small.push(0);
-                tools.small.extend_from_slice(bytes);
-                self.target.write_at(&tools.small[1..], offset)
-            }
             Act::Write => self.target.write_at(bytes, offset),
             Act::Compare => {
                 tools.back.grow_to(bytes.len());

@@ -43,7 +43,7 @@ pub(super) fn plan(
         true => &registry::by_content(source)?,
         false => source,
     };
-    let source = registry::open_source_over(source, &request.stores)?;
+    let source = registry::open_source_over(source, &request.stores, task)?;
     let claiming = Claiming {
         location: target,
         end: &request.end,

@@ -57,7 +57,7 @@ impl OpenSource {
             true => registry::by_content(location)?,
             false => location.clone(),
         };
-        let source = registry::open_source_over(&location, stores)?;
+        let source = registry::open_source_over(&location, stores, task)?;
         warn_about_source(&source.facts, task)?;
         let scope = match &end.since {
             None => None,

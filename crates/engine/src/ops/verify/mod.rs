@@ -121,7 +121,12 @@ pub fn plan(request: VerifyRequest, task: &Task) -> Result<VerifyPlan> {
     let index = open_index(&request.index, request.lenience)?;
     // As it is, or in its container: what else it looks like is what the index says, or it is wrong.
     let target = registry::as_disk(&request.target)?;
-    let source = registry::open_source(&target)?;
+    let source = registry::open_source(&target, task)?;
+    if request.repair && source.facts.format.is_backup() {
+        let name = source.facts.path.display().to_string();
+        let sentence = format!("{name} is a backup, which cannot be repaired where it stands");
+        return Err(Error::new(ErrorKind::Unsupported, sentence).at(name, None));
+    }
     let layout = match source.facts.format {
         Format::Spgz => Layout::Spgz { block_bytes: None },
         _ => Layout::Raw,
@@ -264,7 +269,7 @@ fn read_back(
     threads: Threads,
     task: &Task,
 ) -> Result<Findings> {
-    let readback = registry::open_readback(&target.location())?;
+    let readback = registry::open_readback(&target.location(), task)?;
     scan(&Scan { index, image: &*readback.image, threads, numbers, throttle: None }, task)
 }
 

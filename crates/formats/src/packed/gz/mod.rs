@@ -11,7 +11,10 @@
 
 mod crc;
 mod deflate;
+mod inflate;
 mod layout;
+mod members;
+mod points;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -23,6 +26,8 @@ use super::tabled::{Codec, InOrder, Tabled, check_around};
 use super::{Entry, Opened, PackedMedium, Packer, Packing, Table, Unpack};
 
 use deflate::Deflater;
+use members::Members;
+use points::Points;
 
 /// How a new file is packed.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +120,7 @@ struct GzCodec {
 impl Codec for GzCodec {
     fn unpack(&self, packed: &[u8], out: &mut [u8]) -> Result<(), String> {
         let spare = self.tools.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let (mut inflate, mut whole) =
-            spare.unwrap_or_else(|| (Decompressor::new(), Vec::new()));
+        let (mut inflate, mut whole) = spare.unwrap_or_else(|| (Decompressor::new(), Vec::new()));
         // A segment has no last block, which the library wants.
         whole.clear();
         whole.extend_from_slice(packed);
@@ -157,19 +161,19 @@ pub(super) fn index<M: Medium>(
     kept: Box<dyn Medium>,
     task: &Task,
 ) -> Result<PackedMedium<M>> {
-    let _ = (medium, kept, task);
-    todo!()
+    points::keep(&medium, &*kept, task)?;
+    open_kept(medium, kept)
 }
 
 pub(super) fn open_kept<M: Medium>(medium: M, kept: Box<dyn Medium>) -> Result<PackedMedium<M>> {
-    let _ = (medium, kept);
-    todo!()
+    let points = Points::open(kept)?;
+    Ok(PackedMedium::new(medium, Box::new(points)))
 }
 
 pub(super) fn unpack<'a>(medium: &'a dyn Medium) -> Result<Box<dyn Unpack + 'a>> {
     layout::check_head(medium)?;
     Ok(match segments(medium)? {
         Some(segments) => Box::new(InOrder::new(medium, segments)),
-        None => todo!(),
+        None => Box::new(Members::new(medium)?),
     })
 }

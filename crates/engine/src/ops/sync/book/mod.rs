@@ -439,7 +439,7 @@ impl Subject {
         }
         let location = Location { path: self.begins_with.clone(), ..self.location.clone() };
         let seed = RandomState::new().hash_one(&self.path);
-        let hold = registry::open_source(&location).and_then(|source| {
+        let hold = registry::open_source(&location, &Task::silent()).and_then(|source| {
             sentinels::hold(&*source.image, &record.shape, &record.digests, seed)
         });
         match hold {

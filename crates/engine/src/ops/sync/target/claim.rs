@@ -140,6 +140,12 @@ impl Claiming<'_> {
                 format!("cannot sync to the index {name} (`blockprint make` makes indexes)");
             return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
         }
+        let formats = [self.location.format, self.end.format];
+        if formats.into_iter().flatten().any(Format::is_backup) {
+            let sentence =
+                format!("cannot sync to the backup {name} (`blockprint backup` makes backups)");
+            return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
+        }
         match (self.location.format, self.end.format) {
             (Some(prefix), Some(option)) if prefix != option && !self.end.content_decides => {
                 let sentence = format!(
@@ -160,7 +166,11 @@ impl Claiming<'_> {
         let source = self.source.map(|facts| facts.path.as_path());
         let name = source.and_then(Path::file_name).or(self.source_name);
         let Some(name) = name.filter(|_| path.is_dir()) else { return path };
-        path.push(name);
+        if let Some(facts) = self.source.filter(|facts| facts.format.is_backup()) {
+            path.push(registry::unpacked_name(&facts.path));
+        } else {
+            path.push(name);
+        }
         let is_index = self.source.is_some_and(|facts| facts.format == Format::Index);
         let is_container = registry::is_named_container(&path);
         if is_index || is_container && wish == Some(Format::Raw) && !self.end.content_decides {
@@ -241,6 +251,13 @@ impl Claiming<'_> {
             if registry::is_index(&Location { format: None, path: path.to_owned() }, medium)? {
                 let sentence = format!(
                     "{name} is a chunk index, and no image that could be synced to (write raw:{name} to overwrite it)"
+                );
+                return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
+            }
+            let as_it_is = Location { format: None, path: path.to_owned() };
+            if registry::backup_format(&as_it_is)?.is_some() {
+                let sentence = format!(
+                    "{name} is a backup, and no image that could be synced to (write raw:{name} to overwrite it)"
                 );
                 return Err(Error::new(ErrorKind::Invalid, sentence).at(name, None));
             }

@@ -88,7 +88,8 @@ impl Held {
 fn open(medium: FileMedium, format: Format) -> Result<FileImage> {
     Ok(match format {
         Format::Spgz => FileImage::Spgz(Box::new(SpgzImage::open(medium, OnDamage::Repair)?)),
-        Format::Raw | Format::Index => FileImage::Raw(RawImage::open(medium)?),
+        // No other is ever a target.
+        _ => FileImage::Raw(RawImage::open(medium)?),
     })
 }
 

@@ -171,7 +171,7 @@ impl SyncTarget {
     fn layout(&self) -> Layout {
         match self.format {
             Format::Spgz => Layout::Spgz { block_bytes: self.block_bytes },
-            Format::Raw | Format::Index => Layout::Raw,
+            _ => Layout::Raw,
         }
     }
 }
