@@ -18,8 +18,8 @@ pub(crate) enum Verb {
 
 use Verb::{Bench, Demo, Test};
 
-/// Program, the Debian package that has it, and who needs it.
-const TOOLS: [(&str, &str, &[Verb]); 24] = [
+/// Program (or a path, for what is none: Python's modules), the Debian package that has it, and who needs it.
+const TOOLS: [(&str, &str, &[Verb]); 38] = [
     ("losetup", "mount", &[Test, Demo, Bench]),
     ("swapon", "mount", &[Test]),
     ("fsfreeze", "util-linux", &[Test, Demo, Bench]),
@@ -38,7 +38,21 @@ const TOOLS: [(&str, &str, &[Verb]); 24] = [
     ("casync", "casync", &[Test, Bench]),
     ("ssh", "openssh-client", &[Test]),
     ("sshd", "openssh-server", &[Test]),
-    ("zstd", "zstd", &[Test]),
+    ("zstd", "zstd", &[Test, Bench]),
+    ("partclone.dd", "partclone", &[Test, Bench]),
+    ("blkid", "util-linux", &[Test]),
+    ("debugfs", "e2fsprogs", &[Test]),
+    ("mkfs.vfat", "dosfstools", &[Test]),
+    ("mkfs.ntfs", "ntfs-3g", &[Test]),
+    ("mkfs.exfat", "exfatprogs", &[Test]),
+    ("mkfs.f2fs", "f2fs-tools", &[Test]),
+    ("mcopy", "mtools", &[Test]),
+    ("sgdisk", "gdisk", &[Test]),
+    ("pigz", "pigz", &[Test, Bench]),
+    ("g++", "g++", &[Test, Demo, Bench]),
+    ("/usr/bin/python3", "python3", &[Test]),
+    ("/usr/lib/python3/dist-packages/zmq", "python3-zmq", &[Test]),
+    ("/usr/lib/python3/dist-packages/yaml", "python3-yaml", &[Test]),
     ("lz4", "lz4", &[Test]),
     ("time", "time", &[Bench]),
     ("rsync", "rsync", &[Bench]),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use testkit::host::{Needs, Outcome, Program, Running, TempDir, require, skip, tool, try_run};
@@ -47,7 +47,8 @@ impl Client {
     #[track_caller]
     pub(crate) fn start(scratch: &TempDir, core: Program) -> Self {
         let mut client = Client::bind(scratch);
-        client.core = Some(core.arg(address(scratch)).spawn());
+        // What comes behind the address is ignored.
+        client.core = Some(core.arg(address(scratch)).arg("--more").spawn());
         let started = client.next();
         assert_eq!((started["type"].as_str(), started["status"].as_str()), (Some("status"), Some("started")));
         client
@@ -286,8 +287,3 @@ pub(crate) fn moment(value: &Value) -> f64 {
     value["moment"].as_f64().unwrap_or_else(|| panic!("no moment: {value}"))
 }
 
-/// Waits for what a job of the daemon does on the disk.
-#[track_caller]
-pub(crate) fn since(start: Instant) -> Duration {
-    start.elapsed()
-}

@@ -133,22 +133,25 @@ fn there_and_back(kind: &Kind, prepare: impl FnOnce(&Path)) {
     kind.make(&source);
     prepare(&source);
     let before = kind.picture(&source);
-    let (stock, ours) = back_up(kind, &source, &scratch);
+    let images = back_up(kind, &source, &scratch);
     let noise = scratch.join("noise");
     make(&noise, 77, &[Part::Noise(kind.size_bytes)]);
     let target = |way: Way| scratch.join(format!("{way:?}.img"));
     thread::scope(|scope| {
         for way in WAYS {
-            let (scratch, stock, ours, noise) = (&scratch, &stock, &ours, &noise);
+            let (scratch, images, noise) = (&scratch, &images, &noise);
             scope.spawn(move || {
                 let image = match way {
-                    Way::StockByStock | Way::StockByOurs | Way::StockByOursWithPartclone => stock,
-                    _ => ours,
+                    Way::StockByStock | Way::StockByOurs | Way::StockByOursWithPartclone => {
+                        &images.stock
+                    }
+                    _ => &images.ours,
                 };
                 fs::copy(noise, target(way)).unwrap();
                 restore(kind, way, image, &target(way), scratch);
             });
         }
+        scope.spawn(|| images.compare(kind));
     });
     for way in WAYS {
         let same = try_run(tool("cmp").arg(target(Way::StockByStock)).arg(target(way)));
@@ -165,37 +168,61 @@ fn there_and_back(kind: &Kind, prepare: impl FnOnce(&Path)) {
     assert_eq!(kind.picture(&restored), before, "the files are not those that were backed up");
 }
 
-/// The image by stock partclone and a stock compressor, and ours, whose content must be the same.
-fn back_up(kind: &Kind, source: &Path, scratch: &TempDir) -> (PathBuf, PathBuf) {
+/// Two images of one partition.
+struct Images {
+    /// What stock partclone wrote.
+    stream: PathBuf,
+    /// The same, packed by a stock compressor.
+    stock: PathBuf,
+    ours: PathBuf,
+    /// How ours is packed.
+    our_ending: &'static str,
+}
+
+/// Backs it up both ways, at the same time.
+fn back_up(kind: &Kind, source: &Path, scratch: &TempDir) -> Images {
     let options = LoopOptions { read_only: true, ..LoopOptions::default() };
     let device = LoopDevice::attach(source, &options);
-    let stream = scratch.join("stock.stream");
     let (clone, stock_ending, our_ending): (&[&str], _, _) = match kind.variant {
         "dd" => (&["-s"], "gz", "lz4"),
         "xfs" => (&["-c", "-s"], "zst", "gz"),
         _ => (&["-c", "-s"], "gz", "zst"),
     };
-    let partclone = format!("partclone.{}", kind.variant);
-    let mut command = tool(&partclone);
-    run(command.args(clone).arg(device.path()).stdout(File::create(&stream).unwrap()));
+    let stream = scratch.join("stock.stream");
     let stock = scratch.join(format!("stock-2026-01-02T0304.apt.{}.{stock_ending}", kind.variant));
-    let mut packer = if stock_ending == "gz" { tool("pigz") } else { tool("zstd") };
-    let input = File::open(&stream).unwrap();
-    run(packer.arg("-c").stdin(input).stdout(File::create(&stock).unwrap()));
-
     let folder = scratch.join("ours");
     fs::create_dir(&folder).unwrap();
-    let call = blockprint(scratch).args(["--json", "backup", "--name", "ours", "--compression"]);
-    let outcome = call.arg(our_ending).arg(device.path()).arg(&folder).run().expect_ok();
-    let ours = PathBuf::from(outcome.result()["destination"].as_str().unwrap());
-    let unpacked = scratch.join("ours.stream");
-    let mut unpacker = unpacker(our_ending);
-    run(unpacker.stdin(File::open(&ours).unwrap()).stdout(File::create(&unpacked).unwrap()));
-    assert_same(&unpacked, &stream);
-    if kind.variant != "dd" {
-        run(tool("partclone.chkimg").arg("-s").arg(&unpacked));
+    // A device of its own: whoever backs up claims what he reads.
+    let second = LoopDevice::attach(source, &options);
+    let ours = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut command = tool(&format!("partclone.{}", kind.variant));
+            let output = File::create(&stream).unwrap();
+            run(command.args(clone).arg(device.path()).stdout(output));
+            let mut packer = if stock_ending == "gz" { tool("pigz") } else { tool("zstd") };
+            let input = File::open(&stream).unwrap();
+            run(packer.arg("-c").stdin(input).stdout(File::create(&stock).unwrap()));
+        });
+        let call = blockprint(scratch).args(["--json", "backup", "--name", "ours"]);
+        let call = call.args(["--compression", our_ending]).arg(second.path()).arg(&folder);
+        let result = call.run().expect_ok().result();
+        PathBuf::from(result["destination"].as_str().unwrap())
+    });
+    Images { stream, stock, ours, our_ending }
+}
+
+impl Images {
+    /// Panics unless ours holds the bytes of partclone's, and partclone's checker likes it.
+    fn compare(&self, kind: &Kind) {
+        let unpacked = self.ours.with_extension("stream");
+        let mut unpacker = unpacker(self.our_ending);
+        let output = File::create(&unpacked).unwrap();
+        run(unpacker.stdin(File::open(&self.ours).unwrap()).stdout(output));
+        assert_same(&unpacked, &self.stream);
+        if kind.variant != "dd" {
+            run(tool("partclone.chkimg").arg("-s").arg(&unpacked));
+        }
     }
-    (stock, ours)
 }
 
 fn restore(kind: &Kind, way: Way, image: &Path, target: &Path, scratch: &TempDir) {

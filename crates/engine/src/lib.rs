@@ -25,6 +25,7 @@ mod scan;
 mod steps;
 pub mod stores;
 mod target;
+mod used;
 
 /// The words of chunking that a face needs to speak with an operation.
 pub mod chunking {

@@ -10,7 +10,7 @@ use formats::partclone::{Header, Stream, UsedBlocks};
 use formats::raw::RawImage;
 use image::{ErrorKind, Task};
 use sys::{Access, FileMedium};
-use testkit::host::{self, Filesystem, Needs, TempDir};
+use testkit::host::{self, Filesystem, LoopDevice, LoopOptions, Needs, TempDir};
 
 fn variant(name: &str) -> Variant {
     Variant::by_name(name).unwrap()
@@ -70,7 +70,7 @@ fn ours(path: &Path, header: Header, used: UsedBlocks) -> Vec<u8> {
 
 /// Some files, some of which are removed again; then everything is on the disk.
 const FILES: &str =
-    "for n in $(seq 40); do head -c ${n}00000 /dev/urandom > $d/f$n; done; rm $d/f1* $d/f2*";
+    "for n in $(seq 25); do head -c ${n}00000 /dev/urandom > $d/f$n; done; rm $d/f1*";
 
 /// Each of the filesystems with files in it, checked against stock partclone.
 fn agrees_with_stock(folder: &TempDir, name: &str, mib: u64, line: &str) {
@@ -79,12 +79,25 @@ fn agrees_with_stock(folder: &TempDir, name: &str, mib: u64, line: &str) {
         let mounted = Filesystem::mount(&path);
         host::run(host::tool("sh").args(["-ec", &format!("d=$0; {FILES}")]).arg(mounted.path()));
     }
-    let (header, used) = known(name, &path);
+    // Of F2FS, partclone takes devices only.
+    let device = LoopDevice::attach(&path, &LoopOptions::default());
+    let (header, used) = known(name, device.path());
     assert_eq!(header.used_by_bitmap, used.used(), "{line}");
-    assert!(
-        ours(&path, header, used) == stock(name, &path),
-        "{line}: other bytes than partclone's"
-    );
+    let (mut theirs, total) = (stock(name, device.path()), header.total_blocks);
+    let mut ours = ours(&path, header, used);
+    if total % 8 != 0 {
+        clear_behind(&mut theirs, total);
+        clear_behind(&mut ours, total);
+    }
+    assert!(ours == theirs, "{line}: other bytes than partclone's");
+}
+
+/// Clears the bits behind the last block, which partclone sets for some filesystems and not for others, and the map's
+/// checksum, which differs with them.
+fn clear_behind(stream: &mut [u8], total: u64) {
+    let last = Header::V2_BYTES + (total / 8) as usize;
+    stream[last] &= (1 << (total % 8)) - 1;
+    stream[last + 1..last + 5].fill(0);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod chunker;
 mod diskrsync;
 mod index;
 mod native;
+mod packed;
 mod spgz;
 
 pub use chunk::chunk;
@@ -13,6 +14,7 @@ pub use chunker::chunker;
 pub use diskrsync::{diskrsync_source, diskrsync_target};
 pub use index::index;
 pub use native::{native_session, native_source, native_target};
+pub use packed::{lz4, zst};
 pub use spgz::spgz;
 
 use image::{Error, ErrorKind};

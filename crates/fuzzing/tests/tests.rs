@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use formats::packed::Compression;
 
 /// As many calls for each function, or as many as fit into [`TIME`].
 const CALLS: u32 = 100_000;
@@ -180,3 +181,50 @@ fn no_bytes_are_too_hostile_for_either_end_of_the_native_sync_protocol() {
     torment(&[from_target], 7, fuzzing::native_source);
     torment(&[from_source], 8, fuzzing::native_target);
 }
+
+/// `content`, packed in segments of 300 bytes.
+fn packed(compression: Compression, content: &[u8]) -> Vec<u8> {
+    let packing = compression.packing(None);
+    let (mut packer, mut file) = (packing.packer(), packing.head());
+    let segments = content.chunks(300);
+    let entries: Vec<_> =
+        segments.map(|segment| packer.pack(segment, &mut file).unwrap()).collect();
+    file.extend(packing.tail(&entries));
+    file
+}
+
+#[test]
+fn no_bytes_are_too_hostile_for_zst_and_lz4() {
+    let mut rng = Rng::with_seed(9);
+    let content: Vec<u8> = (0..1000).map(|at| if at % 9 < 5 { 7 } else { rng.u8(..) }).collect();
+    for (compression, body, others) in [
+        (Compression::Zst, fuzzing::zst as fn(&[u8]), &BY_ZSTD[..]),
+        (Compression::Lz4, fuzzing::lz4, &BY_LZ4),
+    ] {
+        let ours = packed(compression, &content);
+        let mut seeds = vec![packed(compression, b""), ours.clone()];
+        seeds.extend(others.iter().map(|file| file.to_vec()));
+        // Two files of another, and one behind ours without its table.
+        seeds.push([others[0], others[1]].concat());
+        let table = ours.windows(8).position(|bytes| bytes == b"BPSEGTAB").unwrap();
+        seeds.push([&ours[..table - 8], others[0]].concat());
+        torment(&seeds, 10, body);
+    }
+}
+
+/// Six times the same line, by `zstd FILE` and by `zstd <FILE`.
+const BY_ZSTD: [&[u8]; 2] = [
+    b"(\xb5/\xfddJ\x005\x01\x00\x98some words, andmor:\x06\x00\x06Z)h\x81@T\xbc8\xdd\x98\
+      \x89\x8ds%\x09\xfe\x02g^",
+    b"(\xb5/\xfd\x04X5\x01\x00\x98some words, andmor:\x06\x00\x06Z)h\x81@T\xbc8\xdd\x98\
+      \x89\x8ds%\x09\xfe\x02g^",
+];
+
+/// The same, by `lz4 -BD -BX --content-size -B4` and by `lz4 -l`.
+const BY_LZ4: [&[u8]; 2] = [
+    b"\x04\x22M\x18|@J\x01\x00\x00\x00\x00\x00\x00\x8c2\x00\x00\x00\xc8some words, \x0c\
+      \x002and\x10\x003mor!\x00\x12:\x11\x00\x01-\x00\x08+\x00\x08\x0c\x00\x0f7\x00\xe3Pwo\
+      rds\xab8\xba'\x00\x00\x00\x00.;D\x84",
+    b"\x02!L\x182\x00\x00\x00\xc8some words, \x0c\x002and\x10\x003mor!\x00\x12:\x11\x00\
+      \x01-\x00\x08+\x00\x08\x0c\x00\x0f7\x00\xe3Pwords",
+];

@@ -25,6 +25,10 @@ pub(crate) struct CompareArgs {
     /// Stop at the first difference
     #[arg(long)]
     pub(crate) first: bool,
+    /// Compare only the used blocks of the filesystem on the first, which is not mounted; partclone tells which those are. Where it
+    /// cannot, all is compared, and the reason is said
+    #[arg(long)]
+    pub(crate) used_only: bool,
     /// List at most N differing ranges
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) list: usize,

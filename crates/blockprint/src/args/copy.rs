@@ -47,6 +47,10 @@ pub(crate) struct CopyArgs {
     /// Whether a file shares the blocks of a source on the same filesystem instead of writing them again
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub(crate) reflink: ReflinkArg,
+    /// Read only the used blocks of the filesystem on the source, which is not mounted; partclone tells which those are. Where it
+    /// cannot, all is read, and the reason is said
+    #[arg(long)]
+    pub(crate) used_only: bool,
     /// Read back what was written, from the medium, and compare it with the source
     #[arg(long)]
     pub(crate) verify: bool,

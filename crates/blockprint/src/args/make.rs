@@ -34,6 +34,10 @@ pub(crate) struct MakeArgs {
     pub(crate) cutting: CuttingArgs,
     #[command(flatten)]
     pub(crate) packing: PackingArgs,
+    /// Read only the used blocks of the filesystem on the source, which is not mounted; free ones are zeroes then. Where it
+    /// cannot, all is read, and the reason is said
+    #[arg(long)]
+    pub(crate) used_only: bool,
     /// Read chunks that the store has already, and replace damaged ones
     #[arg(long)]
     pub(crate) verify_existing: bool,

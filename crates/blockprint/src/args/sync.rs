@@ -56,6 +56,11 @@ pub(crate) struct SyncArgs {
     /// (a file on the machine of the source, on XFS or Btrfs)
     #[arg(long, value_name = "CLONE")]
     pub(crate) since: Option<PathBuf>,
+    /// Read only the used blocks of the filesystem on the source, which is not mounted; partclone tells which those are. The rest
+    /// of the target stays as it is. Where partclone cannot tell, all is read, and the reason is said. For a target on this
+    /// machine
+    #[arg(long, conflicts_with_all = ["since", "serve"])]
+    pub(crate) used_only: bool,
     /// What is spoken with another machine: `auto` is blockprint's own protocol, or diskrsync's if only that is there
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value_t)]
     pub(crate) protocol: ProtocolArg,

@@ -14,6 +14,7 @@ pub(super) fn run(args: CompareArgs, common: &Common, face: &Face) -> Result<Exi
         a: args.a.into(),
         b: args.b.into(),
         stores: args.stores.into(),
+        used_only: args.used_only,
         first: args.first,
         limit_bytes_per_s: common.limit,
         threads: common.threads(),

@@ -14,6 +14,7 @@ pub(super) fn run(args: CopyArgs, common: &Common, face: &Face) -> Result<ExitCo
         source: args.source.into(),
         stores: args.stores.into(),
         target: args.target.into(),
+        used_only: args.used_only,
         block_bytes: args.block_size,
         mode: NewMode::OfSource,
         sparse: true,

@@ -16,6 +16,7 @@ pub(super) fn run(args: MakeArgs, common: &Common, face: &Face) -> Result<ExitCo
     let store = args.store.as_deref().map(StoreLocation::parse);
     let request = MakeRequest {
         index: Some(args.index),
+        used_only: args.used_only,
         force: args.force,
         store,
         form,

@@ -35,6 +35,7 @@ pub(super) fn run(args: SyncArgs, common: &Common, face: &Face) -> Result<ExitCo
         remote_lines: RemoteLines::default(),
         compress_wire: !args.no_compress_wire,
         limit_bytes_per_s: common.limit,
+        used_only: args.used_only,
         dry_run: args.dry_run,
     };
     let report = face.run(|task| sync::perform(sync::plan(request, task)?, task))?;

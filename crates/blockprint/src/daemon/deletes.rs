@@ -17,7 +17,7 @@ pub(super) fn start(work: &Work, file: PathText) {
     let (mine, theirs) = (work.clone(), work.clone());
     let claims = Claims { what: "deletion", ..Claims::default() };
     let delete = move || -> (PathBuf, Result<()>) {
-        let file = file.resolve();
+        let file = file.resolve_image();
         let removed = refuse_relative(&file).and_then(|()| {
             let claims =
                 Claims { what: "deletion", reads: Vec::new(), writes: vec![resolved(&file)] };

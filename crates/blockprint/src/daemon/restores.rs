@@ -21,7 +21,7 @@ pub(super) fn start(work: &Work, id: JobId, wish: Wish) {
 }
 
 fn restore(work: &Work, id: &JobId, wish: &Wish, task: &Task) -> Result<Outcome> {
-    let (image, target) = (wish.source.resolve(), wish.destination.resolve());
+    let (image, target) = (wish.source.resolve_image(), wish.destination.resolve());
     work.post(Event::Named {
         id: id.clone(),
         source: image.display().to_string(),

@@ -100,7 +100,8 @@ impl Table {
             return Err(damaged(&why));
         }
         let segments = u64::from(word(head, 16)) | u64::from(word(head, 20)) << 32;
-        if !words.len().is_multiple_of(ENTRY_BYTES) || segments != (words.len() / ENTRY_BYTES) as u64
+        if !words.len().is_multiple_of(ENTRY_BYTES)
+            || segments != (words.len() / ENTRY_BYTES) as u64
         {
             return Err(damaged("it has not the length that its number of segments asks for"));
         }

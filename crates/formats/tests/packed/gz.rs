@@ -79,16 +79,14 @@ fn a_table_of_many_parts_is_found() {
 #[test]
 fn files_by_others_are_read_at_any_place() {
     let Some(folder) = host::require(&Needs::none().tools(&["gzip", "pigz"])) else { return };
-    let content = content(21_000_000, 7);
+    let content = content(9_500_000, 7);
     fs::write(folder.join("a"), &content).unwrap();
-    fs::write(folder.join("b"), &content[..9_000_000]).unwrap();
-    fs::write(folder.join("c"), &content[9_000_000..]).unwrap();
+    fs::write(folder.join("b"), &content[..3_000_000]).unwrap();
+    fs::write(folder.join("c"), &content[3_000_000..]).unwrap();
     for command in [
-        "gzip -c1 a",
         "gzip -cn6 < a",
         "pigz -c1 a",
         "pigz -c -p4 -9 -b 128 a",
-        "pigz -ci a",
         "pigz -c0 a",
         "gzip -c b; head -c 0 a | gzip -c; gzip -c c",
         "gzip -c a; head -c 10000 /dev/zero",
@@ -101,8 +99,8 @@ fn files_by_others_are_read_at_any_place() {
 
 #[test]
 fn long_runs_and_blocks_are_read_at_any_place() {
-    let zeroes = vec![0; 30_000_000];
-    // One block as it is, one with the codes that need not be told, and one of 30 MB with codes of its own.
+    let zeroes = vec![0; 10_000_000];
+    // One block as it is, one with the codes that need not be told, and one of 10 MB with codes of its own.
     let mut file = gzip(&content(100_000, 1), 0);
     file.extend(gzip(b"short", 6));
     file.extend(gzip(&zeroes, 9));
@@ -172,13 +170,13 @@ fn damage_in_files_by_others_is_found() {
 
 #[test]
 fn a_file_that_was_changed_after_it_was_indexed_is_found_out() {
-    let content = content(9_000_000, 8);
+    let content = content(4_600_000, 8);
     let file = gzip(&content, 1);
     let kept = std::sync::Arc::new(MemoryMedium::new("kept", 0));
     let kept_box = || Box::new(std::sync::Arc::clone(&kept));
     packed::index(medium(&file), GZ, kept_box(), &Task::silent()).unwrap();
     let mut rng = fastrand::Rng::with_seed(9);
-    for _ in 0..20 {
+    for _ in 0..10 {
         let mut changed = file.clone();
         changed[rng.usize(0..file.len())] ^= 1 << rng.u8(0..8);
         let opened = packed::open_kept(medium(&changed), GZ, kept_box()).unwrap();
@@ -190,7 +188,7 @@ fn a_file_that_was_changed_after_it_was_indexed_is_found_out() {
     // What was kept is not believed either.
     let mut bytes = vec![0; kept.len().unwrap() as usize];
     kept.read_at(&mut bytes, 0).unwrap();
-    for _ in 0..300 {
+    for _ in 0..25 {
         let mut changed = bytes.clone();
         changed[rng.usize(0..bytes.len())] ^= 1 << rng.u8(0..8);
         let opened = packed::open_kept(medium(&file), GZ, Box::new(medium(&changed)));

@@ -140,12 +140,8 @@ fn a_segment_that_could_not_be_unpacked_is_tried_again() {
 #[test]
 fn a_packed_file_cannot_be_written() {
     let (packed, _) = counted(None, false);
-    let refusals = [
-        packed.write_at(b"x", 0),
-        packed.set_len(1),
-        packed.punch(0..1),
-        packed.discard(0..1),
-    ];
+    let refusals =
+        [packed.write_at(b"x", 0), packed.set_len(1), packed.punch(0..1), packed.discard(0..1)];
     for refusal in refusals {
         assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Unsupported);
     }

@@ -33,6 +33,7 @@ pub(super) fn run(cli: &Cli, program: &OsStr, source: &OsStr, target: &OsStr) ->
         target,
         stores: Stores::default(),
         end: super::end(cli),
+        used_only: false,
         protocol: Protocol::Diskrsync,
         ssh: Ssh {
             flags: cli.ssh_flags(),

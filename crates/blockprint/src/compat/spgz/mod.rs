@@ -174,6 +174,7 @@ fn request(source: Location, target: Location) -> CopyRequest {
         source,
         stores: Stores::default(),
         target,
+        used_only: false,
         block_bytes: None,
         mode: NewMode::ForAll,
         sparse: true,

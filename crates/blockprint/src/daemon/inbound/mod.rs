@@ -3,10 +3,12 @@
 mod literal;
 mod strict;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use engine::backup_name::BackupName;
 
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,10 +63,25 @@ impl PathText {
         }
     }
 
+    /// The path of an image: where there is none, what at least is called like one. May wait for a disk.
+    pub(super) fn resolve_image(&self) -> PathBuf {
+        let found = self.resolve();
+        let whole = PathBuf::from(&self.whole);
+        match is_called_like_an_image(&whole) && !is_called_like_an_image(&found) {
+            true => whole,
+            false => found,
+        }
+    }
+
     /// For people, without a look at a disk.
     pub(super) fn shown(&self) -> String {
         self.short.as_ref().unwrap_or(&self.whole).to_string_lossy().into_owned()
     }
+}
+
+fn is_called_like_an_image(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| BackupName::parse(name).is_some())
 }
 
 /// The keys of requests.
@@ -117,7 +134,7 @@ impl Fields {
     fn get(&self, key: &str) -> Option<&Value> {
         let (_, value) = self.0.iter().find(|(known, _)| known == key)?;
         let is_nothing = |text: &[u8]| text.is_empty() || text == b"~";
-        (!is_nothing(value.short.as_ref().unwrap_or(&value.whole))).then_some(value)
+        (!is_nothing(value.as_yaml_bytes())).then_some(value)
     }
 
     fn text(&self, key: &str) -> Option<String> {
@@ -173,8 +190,12 @@ impl Value {
         Value { whole: text.into(), short: None }
     }
 
+    fn as_yaml_bytes(&self) -> &[u8] {
+        self.short.as_ref().unwrap_or(&self.whole)
+    }
+
     fn as_yaml(&self) -> String {
-        String::from_utf8_lossy(self.short.as_ref().unwrap_or(&self.whole)).into_owned()
+        String::from_utf8_lossy(self.as_yaml_bytes()).into_owned()
     }
 
     fn as_path(&self) -> PathText {

@@ -89,6 +89,19 @@ fn a_number_sign_belongs_to_a_path_that_is_there_and_else_begins_a_comment() {
 }
 
 #[test]
+fn an_image_that_is_gone_is_spoken_of_as_it_was_asked_for() {
+    let of = |text: &str| match read(format!("type: delete-clone\nfile: {text}").as_bytes()) {
+        Ok(Request::Delete { file }) => file.resolve_image(),
+        other => panic!("{other:?}"),
+    };
+    let image = "/none #1/x-2026-03-04T0506.apt.dd.gz";
+    assert_eq!(of(image), Path::new(image));
+    let image = "/none/x-2026-03-04T0506.apt.dd.gz";
+    assert_eq!(of(&format!("{image} # old")), Path::new(image));
+    assert_eq!(of("/none # old"), Path::new("/none"));
+}
+
+#[test]
 fn what_is_no_request_has_a_reason() {
     let not_utf8 = b"type: \xff\xfe".as_slice();
     for (text, request, reason) in [

@@ -117,7 +117,7 @@ fn what_a_stand_in_writes_is_what_another_one_is_given() {
             let wanted = if variant == "dd" { "-o /dev/no such" } else { "-r -o /dev/no such" };
             assert_eq!(others.arguments(), wanted);
             let given = fs::read_to_string(others.folder.join("given")).unwrap();
-            assert!(given.ends_with("299999\n300000\nlate\n") && given.len() == 1_988_899);
+            assert!(given.ends_with("299999\n300000\nlate\n") && given.len() == 1_988_900);
             assert_eq!(others.reports(), 2);
         }
     }

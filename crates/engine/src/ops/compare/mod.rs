@@ -14,6 +14,7 @@ use crate::Threads;
 use crate::location::Location;
 use crate::registry::{self, Facts, Source};
 use crate::stores::Stores;
+use crate::used::used_only;
 
 /// What is to be compared with what.
 #[derive(Clone, Debug)]
@@ -24,6 +25,9 @@ pub struct CompareRequest {
     pub b: Location,
     /// Where the chunks of those come from that are indexes.
     pub stores: Stores,
+    /// Only the used blocks of the filesystem on `a` are compared, as far as partclone knows them: the rest is equal to
+    /// anything.
+    pub used_only: bool,
     /// Stop at the first difference.
     pub first: bool,
     /// Read at most so many bytes a second from each.
@@ -63,8 +67,11 @@ impl CompareReport {
 
 /// Opens both. Writes nothing.
 pub fn plan(request: CompareRequest, task: &Task) -> Result<ComparePlan> {
-    let a = registry::open_source_over(&request.a, &request.stores, task)?;
+    let mut a = registry::open_source_over(&request.a, &request.stores, task)?;
     let b = registry::open_source_over(&request.b, &request.stores, task)?;
+    if request.used_only {
+        a = used_only(a, task)?;
+    }
     for facts in [&a.facts, &b.facts] {
         if let Some(format) = facts.looks_like {
             let name = facts.path.display();

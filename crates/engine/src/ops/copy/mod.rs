@@ -24,6 +24,7 @@ use crate::journal::Journal;
 use crate::location::{Format, Location};
 use crate::registry::{self, Container, Facts, Source};
 use crate::stores::Stores;
+use crate::used::used_only;
 pub use crate::target::TargetKind;
 use crate::target::{Claim, Leftover};
 use crate::{Reflink, Steps, Threads};
@@ -42,6 +43,9 @@ pub struct CopyRequest {
     pub stores: Stores,
     /// What is written: a block device, or a file; in a folder, the source's name.
     pub target: Location,
+    /// Only the used blocks of the filesystem on the source are read, as far as partclone knows them: the rest is as if
+    /// it mattered to nobody.
+    pub used_only: bool,
     /// The length of the blocks of a container that is made, in bytes; it is rounded as the format asks.
     pub block_bytes: Option<NonZero<u64>>,
     /// What a new file may be used for by others.
@@ -167,6 +171,10 @@ pub fn plan(request: CopyRequest, task: &Task) -> Result<CopyPlan> {
     };
     let claim = target::claim(&request, &facts)?;
     warn_about(&facts, &claim, task)?;
+    let Source { image, facts, index, container } = match request.used_only {
+        true => used_only(Source { image, facts, index, container }, task)?,
+        false => Source { image, facts, index, container },
+    };
     if container.as_deref().is_some_and(has_lost_its_end) {
         task.warn(format!(
             "the last block of {} is damaged, so that nobody knows where its image ended: it ends before that block now",

@@ -77,6 +77,8 @@ impl Work<'_> {
         let rule = self.request.reflink;
         let target = match target.file() {
             _ if rule == Reflink::Never || !self.request.sparse => return Ok(false),
+            // Shared is a file as a whole, with what stands in its free blocks.
+            _ if rule == Reflink::Auto && self.request.used_only => return Ok(false),
             Some(target) if self.source.is_plain_file() => target,
             _ if rule == Reflink::Always => return Err(sharing::impossible()),
             _ => return Ok(false),

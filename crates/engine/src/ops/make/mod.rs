@@ -23,6 +23,7 @@ use crate::location::Location;
 use crate::ops::digest;
 use crate::registry::{self, Facts, Source};
 use crate::stores::{self, StoreLocation};
+use crate::used::used_only;
 use crate::{Steps, Threads};
 pub use cut::{CutRequest, cut};
 use output::Output;
@@ -32,6 +33,9 @@ use output::Output;
 pub struct MakeRequest {
     /// What is read.
     pub source: Location,
+    /// Only the used blocks of the filesystem on the source are read, as far as partclone knows them: the rest is as if it
+    /// were zeroes.
+    pub used_only: bool,
     /// The index file; `None` if it goes to a stream ([`perform_into`]), or only the chunks are wanted.
     pub index: Option<PathBuf>,
     /// An existing index may be replaced.
@@ -69,6 +73,7 @@ impl MakeRequest {
     pub fn new(source: Location) -> Self {
         MakeRequest {
             source,
+            used_only: false,
             index: None,
             force: false,
             store: None,
@@ -142,7 +147,11 @@ pub fn plan(request: MakeRequest, task: &Task) -> Result<MakePlan> {
             request.sizes.avg()
         ));
     }
-    let Source { image, facts, .. } = registry::open_source(&request.source, task)?;
+    let mut source = registry::open_source(&request.source, task)?;
+    if request.used_only {
+        source = used_only(source, task)?;
+    }
+    let Source { image, facts, .. } = source;
     if let Some(index) = &request.index {
         Output::check(index, request.force)?;
         refuse_same(index, &facts)?;

@@ -19,6 +19,7 @@ use crate::ops::copy::OnReadError;
 use crate::ops::copy::transfer::{Ledger, Shape, Transfer};
 use crate::registry::{self, MediumKind, Source};
 use crate::target::TargetKind;
+use crate::used::used_only;
 use changes::{Changes, Counts, Cut};
 use sink::Sink;
 
@@ -43,7 +44,10 @@ pub(super) fn plan(
         true => &registry::by_content(source)?,
         false => source,
     };
-    let source = registry::open_source_over(source, &request.stores, task)?;
+    let mut source = registry::open_source_over(source, &request.stores, task)?;
+    if request.used_only {
+        source = used_only(source, task)?;
+    }
     let claiming = Claiming {
         location: target,
         end: &request.end,

@@ -25,6 +25,7 @@ use crate::registry::Facts;
 use crate::remote::Ssh;
 pub use crate::remote::WireBytes;
 use crate::stores::Stores;
+use crate::used;
 use crate::{Steps, Threads};
 pub use serve::{ServeRequest, ServeRole, Served, serve};
 pub use sync::diskrsync::Shape as DiskrsyncShape;
@@ -52,6 +53,9 @@ pub struct SyncRequest {
     pub compress_wire: bool,
     /// At most so many bytes a second: on the wire; between two local images, read from each.
     pub limit_bytes_per_s: Option<u64>,
+    /// Only the used blocks of the filesystem on the source are read, as far as partclone knows them: the rest of the
+    /// target stays as it is. For a source and a target on this machine.
+    pub used_only: bool,
     /// Nothing is written: only what would be sent is counted.
     pub dry_run: bool,
 }
@@ -199,7 +203,10 @@ pub fn plan(request: SyncRequest, task: &Task) -> Result<SyncPlan> {
         (Place::Local(source), Place::Local(target)) => {
             Ends::Local(Box::new(local::plan(&request, source, target, task)?))
         }
-        _ => Ends::Wired(wired::plan(&request, task)?),
+        _ => {
+            used::refuse_remote(request.used_only)?;
+            Ends::Wired(wired::plan(&request, task)?)
+        }
     };
     Ok(SyncPlan { request, ends })
 }

@@ -67,10 +67,7 @@ pub(super) fn keep(blocks: &Tabled<Blocks>, kept: &dyn Medium) -> Result<()> {
 }
 
 /// What [`keep`] wrote; `None` if something else was kept.
-pub(super) fn open_kept(
-    medium: &dyn Medium,
-    kept: &dyn Medium,
-) -> Result<Option<Tabled<Blocks>>> {
+pub(super) fn open_kept(medium: &dyn Medium, kept: &dyn Medium) -> Result<Option<Tabled<Blocks>>> {
     let mut mark = [0; MARK.len()];
     let len = kept.len()?;
     if len < (FIXED_BYTES + 4) as u64 {
@@ -85,7 +82,8 @@ pub(super) fn open_kept(
     kept.read_at(&mut bytes, 0)?;
     let damaged = || {
         let name = kept.name();
-        let sentence = format!("{name} is damaged: what was kept of {} is not whole", medium.name());
+        let sentence =
+            format!("{name} is damaged: what was kept of {} is not whole", medium.name());
         Error::new(ErrorKind::Damaged, sentence).at(name, Some(0..len))
     };
     let Some((bytes, crc32)) = bytes.split_last_chunk::<4>() else { return Err(damaged()) };

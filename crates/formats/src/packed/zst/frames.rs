@@ -146,12 +146,7 @@ impl Frames {
 }
 
 /// Where the frame ends that begins at `start` with `header`; `None` if that is behind the end of the file.
-fn end_of_frame(
-    medium: &dyn Medium,
-    header: &[u8],
-    start: u64,
-    len: u64,
-) -> Result<Option<u64>> {
+fn end_of_frame(medium: &dyn Medium, header: &[u8], start: u64, len: u64) -> Result<Option<u64>> {
     let descriptor = header[4];
     let is_single_segment = descriptor & 0x20 != 0;
     let window_bytes = u64::from(!is_single_segment);

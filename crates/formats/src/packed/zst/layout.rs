@@ -103,7 +103,9 @@ pub(super) fn find_table(medium: &dyn Medium) -> Result<Option<Table>> {
     medium.read_at(&mut bytes, start)?;
     let range = start..start + bytes.len() as u64;
     let table = Table::decode(&bytes, start).map_err(|error| {
-        error.context(format!("{} is damaged", medium.name())).at(medium.name(), Some(range.clone()))
+        error
+            .context(format!("{} is damaged", medium.name()))
+            .at(medium.name(), Some(range.clone()))
     })?;
     let end = start - SKIPPABLE_HEAD_BYTES as u64;
     if table.head_bytes() != HEAD.len() as u64 || table.packed_end() != end {
@@ -127,8 +129,7 @@ fn table_place(medium: &dyn Medium, len: u64) -> Result<Option<(u64, usize)>> {
     let Some(tail) = len.checked_sub(tail_bytes(segments) as u64) else { return Ok(None) };
     let head: [u8; 16] = read(medium, tail)?;
     let expected = Table::encoded_bytes(segments) as u32;
-    let is_table =
-        word(&head, 0) == OURS && word(&head, 4) == expected && head[8..] == Table::MARK;
+    let is_table = word(&head, 0) == OURS && word(&head, 4) == expected && head[8..] == Table::MARK;
     Ok(is_table.then_some((tail + SKIPPABLE_HEAD_BYTES as u64, segments)))
 }
 

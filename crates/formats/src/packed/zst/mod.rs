@@ -28,15 +28,13 @@ use stream::Stream;
 /// How a new file is packed.
 #[derive(Clone, Copy, Debug)]
 pub struct ZstPacking {
-    /// The one of the tool; `None` for parameters of our own.
-    level: Option<i32>,
+    level: i32,
 }
 
 impl ZstPacking {
-    /// As `zstd` does at `level`; if none is given, with parameters that pack about as well as its level 3, in less
-    /// time.
+    /// As `zstd` does at `level`; at its own, 3, if none is given.
     pub fn new(level: Option<i32>) -> Self {
-        ZstPacking { level }
+        ZstPacking { level: level.unwrap_or(3) }
     }
 }
 
@@ -50,7 +48,12 @@ impl Packing for ZstPacking {
     }
 
     fn packer(&self) -> Box<dyn Packer> {
-        Box::new(ZstPacker { context: CCtx::create(), level: self.level, is_ready: false, packed: Vec::new() })
+        Box::new(ZstPacker {
+            context: CCtx::create(),
+            level: self.level,
+            is_ready: false,
+            packed: Vec::new(),
+        })
     }
 
     fn tail(&self, segments: &[Entry]) -> Vec<u8> {
@@ -58,11 +61,13 @@ impl Packing for ZstPacking {
     }
 }
 
-const SEGMENT_BYTES: usize = 1 << 20;
+/// The shortest that packs a file of programs and libraries no worse than `zstd -3` packs it as one frame: half of it
+/// takes as much, a quarter 1 % more.
+const SEGMENT_BYTES: usize = 4 << 20;
 
 struct ZstPacker {
     context: CCtx<'static>,
-    level: Option<i32>,
+    level: i32,
     is_ready: bool,
     packed: Vec<u8>,
 }
@@ -70,9 +75,8 @@ struct ZstPacker {
 impl ZstPacker {
     fn pack_frame(&mut self, segment: &[u8]) -> Result<usize, zstd_safe::ErrorCode> {
         if !self.is_ready {
-            let level = self.level.unwrap_or(1);
             let parameters = [
-                CParameter::CompressionLevel(level),
+                CParameter::CompressionLevel(self.level),
                 CParameter::ChecksumFlag(true),
                 CParameter::ContentSizeFlag(true),
             ];

@@ -79,10 +79,12 @@ impl<'a> Input<'a> {
         }
         let next = self.base + self.filled as u64;
         if next < self.end {
-            let kept = self.filled - self.bits.at;
-            self.buffer.copy_within(self.bits.at..self.filled, 0);
-            self.base += self.bits.at as u64;
-            self.bits.at = 0;
+            // Whole bytes that are held stay, too: they may be given back.
+            let start = self.bits.at - (self.bits.count / 8) as usize;
+            let kept = self.filled - start;
+            self.buffer.copy_within(start..self.filled, 0);
+            self.base += start as u64;
+            self.bits.at -= start;
             let room = (self.buffer.len() - MARGIN_BYTES - kept) as u64;
             let more = room.min(self.end - next) as usize;
             self.medium.read_at(&mut self.buffer[kept..kept + more], next)?;
