@@ -74,6 +74,17 @@ impl Workspace {
         Ok(self.target.join(target).join("release/blockprint"))
     }
 
+    /// Builds an example of a package for release, and says where it is.
+    pub(crate) fn build_example(&self, package: &str, name: &str) -> Result<PathBuf, String> {
+        let mut command = cargo();
+        command.args(["build", "--release", "--quiet", "--package", package, "--example", name]);
+        let status = command.status().map_err(|cause| format!("cannot start cargo: {cause}"))?;
+        if !status.success() {
+            return Err(format!("the example {name} does not build"));
+        }
+        Ok(self.target.join("release/examples").join(name))
+    }
+
     fn read(facts: &Value) -> Self {
         let text = |value: &Value| PathBuf::from(value.as_str().unwrap_or_default());
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();

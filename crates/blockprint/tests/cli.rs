@@ -8,7 +8,7 @@ use testkit::host::{Needs, Outcome, TempDir, has_tool, require, run, skip, tool}
 
 use crate::support::{MIB, Part, blockprint, copy, make, make_mixed, make_noise};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "info",
     "copy",
     "compare",
@@ -20,6 +20,7 @@ const COMMANDS: [&str; 13] = [
     "verify",
     "index",
     "store",
+    "daemon",
     "completions",
     "man",
 ];

@@ -100,7 +100,21 @@ fn no_bytes_stop_the_core() {
     let Some(scratch) = require_client(&Needs::none()) else { return };
     let mut client = Client::start(&scratch, with_stand_ins(&scratch));
     let mut random = fastrand::Rng::with_seed(10);
-    let pieces = ["type: ", "clone", "restore", "\nsource: ", "/dev/sdy9", "\nname: ", "\"", "{", "[", "- ", ": ", "\u{85}", " #"];
+    let pieces = [
+        "type: ",
+        "clone",
+        "restore",
+        "\nsource: ",
+        "/dev/sdy9",
+        "\nname: ",
+        "\"",
+        "{",
+        "[",
+        "- ",
+        ": ",
+        "\u{85}",
+        " #",
+    ];
     for round in 0..20 {
         for _ in 0..50 {
             let mut message = Vec::new();
@@ -142,7 +156,11 @@ fn a_failing_lsblk_leaves_what_was_seen_before_and_stops_nothing() {
 #[test]
 fn a_request_to_end_stops_jobs_and_leaves_nothing() {
     let Some(scratch) = require_client(&Needs::none()) else { return };
-    stand_in(&scratch, "pcl.ext2", &format!("{HEAD}\nhead -c 100000 /dev/zero\nsleep 1000\n{TAIL}"));
+    stand_in(
+        &scratch,
+        "pcl.ext2",
+        &format!("{HEAD}\nhead -c 100000 /dev/zero\nsleep 1000\n{TAIL}"),
+    );
     stand_in(&scratch, "pcl.dd", &format!("{HEAD}\ncat > /dev/null\nsleep 1000"));
     let folder = scratch.join("images");
     fs::create_dir(&folder).unwrap();
@@ -165,7 +183,8 @@ fn a_request_to_end_stops_jobs_and_leaves_nothing() {
             }
         };
         outcome.expect_ok();
-        let failed: Vec<&Value> = heard.iter().filter(|message| !message["error"].is_null()).collect();
+        let failed: Vec<&Value> =
+            heard.iter().filter(|message| !message["error"].is_null()).collect();
         assert_eq!(failed.len(), 2, "{heard:?}");
         assert!(failed.iter().all(|message| message["error"] == "Cancelled"));
         assert_eq!(names(&folder), [image.file_name().unwrap().to_string_lossy()]);
@@ -218,7 +237,11 @@ fn jobs_come_to_their_end_without_a_client_or_are_cancelled() {
 #[test]
 fn what_a_killed_daemon_left_is_removed_by_the_next_one() {
     let Some(scratch) = require_client(&Needs::root()) else { return };
-    stand_in(&scratch, "pcl.ext2", &format!("{HEAD}\nhead -c 100000 /dev/zero\nsleep 1000\n{TAIL}"));
+    stand_in(
+        &scratch,
+        "pcl.ext2",
+        &format!("{HEAD}\nhead -c 100000 /dev/zero\nsleep 1000\n{TAIL}"),
+    );
     let folder = scratch.join("images");
     fs::create_dir(&folder).unwrap();
     let mut client = Client::start(&scratch, with_stand_ins(&scratch));
@@ -238,8 +261,9 @@ fn what_a_killed_daemon_left_is_removed_by_the_next_one() {
 #[test]
 fn a_client_may_come_late_and_another_library_will_do() {
     let Some(scratch) = require_client(&Needs::none()) else { return };
-    let core = Program::new(env!("CARGO_BIN_EXE_blockprint")).arg("daemon");
-    let core = core.arg(address(&scratch)).spawn();
+    drop(with_stand_ins(&scratch));
+    let core = Program::new(env!("CARGO_BIN_EXE_blockprint")).arg("daemon").arg(address(&scratch));
+    let core = core.env("APART_LSBLK_CMD", scratch.join("lsblk")).spawn();
     let context = zmq::Context::new();
     let socket = context.socket(zmq::PAIR).unwrap();
     socket.set_rcvtimeo(30_000).unwrap();

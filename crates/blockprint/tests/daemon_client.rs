@@ -50,7 +50,10 @@ impl Client {
         // What comes behind the address is ignored.
         client.core = Some(core.arg(address(scratch)).arg("--more").spawn());
         let started = client.next();
-        assert_eq!((started["type"].as_str(), started["status"].as_str()), (Some("status"), Some("started")));
+        assert_eq!(
+            (started["type"].as_str(), started["status"].as_str()),
+            (Some("status"), Some("started"))
+        );
         client
     }
 
@@ -286,4 +289,3 @@ pub(crate) fn calls(scratch: &TempDir, name: &str) -> Vec<String> {
 pub(crate) fn moment(value: &Value) -> f64 {
     value["moment"].as_f64().unwrap_or_else(|| panic!("no moment: {value}"))
 }
-

@@ -107,7 +107,8 @@ fn clones_of_every_sort_tell_their_whole_story() {
         assert_eq!(rates, ["1.49GB/min", "1.35GB/min"]);
         let at = |rate: &str| messages.iter().find(|message| message["rate"] == rate).unwrap();
         assert_eq!(at("1.49GB/min")["complete"], 0.3664);
-        let left = moment(&at("1.49GB/min")["estimated_finish"]) - moment(&at("1.49GB/min")["start"]);
+        let left =
+            moment(&at("1.49GB/min")["estimated_finish"]) - moment(&at("1.49GB/min")["start"]);
         assert!(left >= 7.0, "{left}");
         assert_eq!(at("1.35GB/min")["complete"], 0.9999);
         assert_eq!(at("1.35GB/min")["syncing"], false);
@@ -169,7 +170,7 @@ fn an_image_is_never_replaced_and_names_lead_nowhere_else() {
             None => made += 1,
         }
     }
-    assert!(errors.iter().all(|error| error.contains("exists")), "{errors:?}");
+    assert!(errors.iter().all(|error| error.contains("already")), "{errors:?}");
     assert!(!errors.is_empty());
     assert_eq!(names(&folder).len(), made);
     client.end().1.expect_ok();
@@ -178,7 +179,13 @@ fn an_image_is_never_replaced_and_names_lead_nowhere_else() {
 #[test]
 fn a_cancelled_clone_leaves_nothing_and_says_so_once() {
     let Some(scratch) = require_client(&Needs::none()) else { return };
-    stand_in(&scratch, "pcl.ext2", &format!("{HEAD}\nwhile :; do head -c 9999 /dev/zero; report 00:00:09 5.00 1.00GB/min; sleep 0.01; done"));
+    stand_in(
+        &scratch,
+        "pcl.ext2",
+        &format!(
+            "{HEAD}\nwhile :; do head -c 9999 /dev/zero; report 00:00:09 5.00 1.00GB/min; sleep 0.01; done"
+        ),
+    );
     let folder = scratch.join("images");
     fs::create_dir(&folder).unwrap();
     let mut client = Client::start(&scratch, with_stand_ins(&scratch));
@@ -212,10 +219,17 @@ fn a_failure_has_a_reason_or_is_the_word_failed() {
         (format!("{HEAD}\n{TAIL}\nexit 3"), "Failed"),
         (format!("{HEAD}\nhead -c 1000 /dev/zero"), "Failed"),
         (
-            "echo 'device (/dev/sdy2) is mounted at /mnt/x' >&2; echo 'error exit' >&2; exit 1".to_string(),
+            "echo 'device (/dev/sdy2) is mounted at /mnt/x' >&2; echo 'error exit' >&2; exit 1"
+                .to_string(),
             "/dev/sdy2 is mounted at /mnt/x",
         ),
     ];
+    // There is no stand-in of any variant yet.
+    client.say(request("/dev/sdy2", &folder, "n", ""));
+    let messages = client.job();
+    let last = &messages[messages.len() - 1];
+    assert!(last["type"] == "clone-failed" && last["error"] != "Failed", "{last}");
+    assert_eq!(names(&folder), [] as [&str; 0]);
     for (body, error) in endings {
         stand_in(&scratch, "pcl.ext2", &body);
         client.say(request("/dev/sdy2", &folder, "n", "compression: uncompressed"));
@@ -241,7 +255,10 @@ fn a_source_is_shared_with_clones_only() {
     client.say(format!("type: restore\nsource: {}\ndestination: /dev/sdy2", image.display()));
     let refused = client.next_of("restore-failed");
     assert!(refused["error"].as_str().unwrap().contains("in use by a clone"), "{refused}");
-    client.say(format!("type: delete-clone\nfile: {}.inprogress", firsts[0]["destination"].as_str().unwrap()));
+    client.say(format!(
+        "type: delete-clone\nfile: {}.inprogress",
+        firsts[0]["destination"].as_str().unwrap()
+    ));
     let refused = client.next_of("delete-clone-failed");
     assert!(refused["error"].as_str().unwrap().contains("in use by a clone"), "{refused}");
     let (heard, outcome) = client.end();
@@ -252,7 +269,17 @@ fn a_source_is_shared_with_clones_only() {
 #[test]
 fn any_name_of_a_folder_keeps_all_messages_readable() {
     let Some((_scratch, mut client, folder)) = prepared() else { return };
-    let odd = ["a\nb", "\u{1}\u{85}\u{2028}\u{feff}", "\"q\" \\", "2024", "# x", "\u{1f600}", "~", "- [x", "é: {"];
+    let odd = [
+        "a\nb",
+        "\u{1}\u{85}\u{2028}\u{feff}",
+        "\"q\" \\",
+        "2024",
+        "# x",
+        "\u{1f600}",
+        "~",
+        "- [x",
+        "é: {",
+    ];
     for name in odd {
         let inner = folder.join(name);
         fs::create_dir(&inner).unwrap();

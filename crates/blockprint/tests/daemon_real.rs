@@ -11,7 +11,8 @@ use crate::support::{MIB, names, overwrite};
 
 #[test]
 fn a_filesystem_goes_through_an_image_to_another_partition() {
-    let tools = ["sfdisk", "partx", "e2fsck", "partclone.ext4", "partclone.chkimg", "gzip", "lsblk"];
+    let tools =
+        ["sfdisk", "partx", "e2fsck", "partclone.ext4", "partclone.chkimg", "gzip", "lsblk"];
     let Some(scratch) = require_client(&Needs::root().filesystems(&["ext4"]).tools(&tools)) else {
         return;
     };
@@ -21,7 +22,7 @@ fn a_filesystem_goes_through_an_image_to_another_partition() {
     let device = LoopDevice::attach(&disk, &options);
     let (source, target, small) = (device.partition(1), device.partition(2), device.partition(3));
     run(tool("mkfs.ext4").args(["-q", "-L", "2024"]).arg(&source));
-    let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| (number * 7 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| ((number * 7) >> 3) as u8).collect();
     {
         let mount = Mount::new(&source, "");
         fs::write(mount.path().join("letter \u{e4}"), "as it was").unwrap();
@@ -70,7 +71,11 @@ fn a_filesystem_goes_through_an_image_to_another_partition() {
         messages.pop().unwrap()
     };
     let last = restore(&mut client, &image, &target);
-    assert_eq!((&last["complete"], &last["verified"]), (&Value::from(1.0), &Value::from(true)), "{last}");
+    assert_eq!(
+        (&last["complete"], &last["verified"]),
+        (&Value::from(1.0), &Value::from(true)),
+        "{last}"
+    );
     fsck::ext4(&target);
     {
         let mount = Mount::new(&target, "");
@@ -81,7 +86,8 @@ fn a_filesystem_goes_through_an_image_to_another_partition() {
         let last = restore(&mut client, &image, &target);
         let error = last["error"].as_str().unwrap();
         assert!(error.contains(mount.path().to_str().unwrap()), "{error}");
-        client.say(format!("type: clone\nsource: {}\ndestination: /tmp\nname: n", target.display()));
+        client
+            .say(format!("type: clone\nsource: {}\ndestination: /tmp\nname: n", target.display()));
         let refused = client.next_of("clone-failed");
         assert!(refused["error"].as_str().unwrap().contains("mounted"), "{refused}");
     }

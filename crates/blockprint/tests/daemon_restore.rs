@@ -45,7 +45,8 @@ fn restores_of_every_sort_give_the_stand_in_what_was_packed() {
     make_noise(&content, 4, 400_000);
     stand_ins_for_partclone(&scratch, "0.15");
     let mut client = Client::start(&scratch, with_stand_ins(&scratch));
-    let sorts = [("ext2", "gz"), ("f2fs", "zst"), ("ext2", "zstd"), ("dd", "lz4"), ("dd", "uncompressed")];
+    let sorts =
+        [("ext2", "gz"), ("f2fs", "zst"), ("ext2", "zstd"), ("dd", "lz4"), ("dd", "uncompressed")];
     for (variant, ending) in sorts {
         let image = packed(&scratch, &content, variant, ending);
         client.say(request(&image, "/dev/sdy4"));
@@ -58,8 +59,12 @@ fn restores_of_every_sort_give_the_stand_in_what_was_packed() {
             assert_eq!(message.get("source_uuid"), None);
             assert_eq!(message.get("image_size"), None);
         }
-        assert_eq!((&messages[0]["complete"], &messages[0]["rate"]), (&Value::from(0.0), &Value::Null));
-        let with_rate = |rate: &str| messages.iter().find(|message| message["rate"] == rate).unwrap();
+        assert_eq!(
+            (&messages[0]["complete"], &messages[0]["rate"]),
+            (&Value::from(0.0), &Value::Null)
+        );
+        let with_rate =
+            |rate: &str| messages.iter().find(|message| message["rate"] == rate).unwrap();
         assert_eq!(with_rate("1.49GB/min")["complete"], 0.3664);
         assert_eq!(with_rate("1.49GB/min")["syncing"], false);
         // With the report that reaches the end.
@@ -128,7 +133,11 @@ fn a_restore_that_cannot_be_is_refused_or_fails_with_a_reason() {
 #[test]
 fn a_restore_is_cancelled_and_its_target_is_nobody_elses_meanwhile() {
     let Some(scratch) = require_client(&Needs::none()) else { return };
-    stand_in(&scratch, "pcl.dd", &format!("{HEAD}\ncat > /dev/null\nreport 00:00:09 5.00 1.00GB/min\nsleep 1000"));
+    stand_in(
+        &scratch,
+        "pcl.dd",
+        &format!("{HEAD}\ncat > /dev/null\nreport 00:00:09 5.00 1.00GB/min\nsleep 1000"),
+    );
     let image = scratch.join(format!("{STEM}.dd.uncompressed"));
     make_noise(&image, 8, 100_000);
     let mut client = Client::start(&scratch, with_stand_ins(&scratch));

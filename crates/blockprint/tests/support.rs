@@ -13,9 +13,11 @@ use testkit::host::{
 pub(crate) const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// A call of the program that keeps what it has to keep of devices in `scratch`.
+/// A call of the program that keeps what it has to keep of devices and of packed files in `scratch`.
 pub(crate) fn blockprint(scratch: &TempDir) -> Program {
-    Program::new(env!("CARGO_BIN_EXE_blockprint")).env("XDG_STATE_HOME", scratch.join("state"))
+    Program::new(env!("CARGO_BIN_EXE_blockprint"))
+        .env("XDG_STATE_HOME", scratch.join("state"))
+        .env("BLOCKPRINT_CACHE", scratch.join("cache"))
 }
 
 /// `blockprint copy SOURCE TARGET`, to which options can be added.

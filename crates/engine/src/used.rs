@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use filesystems::partclone::{Partclone, Variant};
-use filesystems::{Used, UsedOnly, probe, unclean, used_blocks};
+use filesystems::{Used, UsedOnly, probe, used_blocks};
 use formats::partclone::{Header, UsedBlocks};
 use image::{Error, ErrorKind, Phase, Result, Task};
 use sys::holders::Holders;
@@ -76,9 +76,6 @@ fn map_of(path: &Path, task: &Task) -> Result<Result<(Header, UsedBlocks), Strin
     let Some(partclone) = Partclone::find() else {
         return Ok(Err("partclone is not installed, which knows the used blocks".to_string()));
     };
-    if let Some(reason) = unclean(variant, path)? {
-        return Ok(Err(reason));
-    }
     Ok(match used_blocks(&partclone, variant, path, task)? {
         Used::Known { header, used } => Ok((header, used)),
         Used::Unknown(reason) => Err(reason),

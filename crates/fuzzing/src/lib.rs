@@ -8,14 +8,16 @@ mod index;
 mod native;
 mod packed;
 mod spgz;
+mod table;
 
 pub use chunk::chunk;
 pub use chunker::chunker;
 pub use diskrsync::{diskrsync_source, diskrsync_target};
 pub use index::index;
 pub use native::{native_session, native_source, native_target};
-pub use packed::{lz4, zst};
+pub use packed::{gz, lz4, zst};
 pub use spgz::spgz;
+pub use table::{partitioned_disks, table};
 
 use image::{Error, ErrorKind};
 

@@ -176,6 +176,11 @@ fn no_bytes_are_too_hostile_for_spgz() {
 }
 
 #[test]
+fn no_bytes_are_too_hostile_for_a_partition_table() {
+    torment(&fuzzing::partitioned_disks(), 9, fuzzing::table);
+}
+
+#[test]
 fn no_bytes_are_too_hostile_for_either_end_of_the_native_sync_protocol() {
     let [from_target, from_source] = fuzzing::native_session();
     torment(&[from_target], 7, fuzzing::native_source);
@@ -194,11 +199,12 @@ fn packed(compression: Compression, content: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn no_bytes_are_too_hostile_for_zst_and_lz4() {
+fn no_bytes_are_too_hostile_for_gz_zst_and_lz4() {
     let mut rng = Rng::with_seed(9);
     let content: Vec<u8> = (0..1000).map(|at| if at % 9 < 5 { 7 } else { rng.u8(..) }).collect();
     for (compression, body, others) in [
-        (Compression::Zst, fuzzing::zst as fn(&[u8]), &BY_ZSTD[..]),
+        (Compression::Gz, fuzzing::gz as fn(&[u8]), &BY_GZIP[..]),
+        (Compression::Zst, fuzzing::zst, &BY_ZSTD),
         (Compression::Lz4, fuzzing::lz4, &BY_LZ4),
     ] {
         let ours = packed(compression, &content);
@@ -211,6 +217,20 @@ fn no_bytes_are_too_hostile_for_zst_and_lz4() {
         torment(&seeds, 10, body);
     }
 }
+
+/// By `gzip` and by zlib: with codes that need not be told, with codes of its own, as it is.
+const BY_GZIP: [&[u8]; 4] = [
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03+\xce\xcfMU(\xcf/J)\xd6QH\xccKQ(F\xe3\xe7\xe6\
+      \x17\xa5\xa2\x8b\x0d\x055\x00\x08.\x9c\x91\xd8\x00\x00\x00",
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\x03*\xce\xcfMU(\xcf/J)\xd6QH\xccKQ(F\xe3\xe7\xe6\
+      \x17\xa5\xa2\x8b\x91\xaa\x06\x00\x00\x00\xff\xff\x1b\x085\x00\x08.\x9c\x91\xd8\x00\x00\
+      \x00",
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03K\xcc\xcc(M*IK+I*\xcd\xc8LLO\xc9/\xcc*\xccOIO\
+      \x1c\x15\x1e\x15\x1e\x15\xa6\x8f0\x00\x0a)7n\x84\x03\x00\x00",
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\x03\x01P\x00\xaf\xffsome\x20words,\x20and\x20some\
+      \x20words,\x20and\x20moresome\x20words,\x20and\x20some\x20words,\x20and\x20moresome\x20w\
+      or\xaa\x8f}wP\x00\x00\x00",
+];
 
 /// Six times the same line, by `zstd FILE` and by `zstd <FILE`.
 const BY_ZSTD: [&[u8]; 2] = [

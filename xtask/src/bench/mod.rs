@@ -2,6 +2,7 @@
 //!
 //! Figures drift from machine to machine and from hour to hour; what counts is the ratio of medians within a run.
 
+mod backup;
 mod chunks;
 mod clone;
 mod compare;
@@ -50,7 +51,7 @@ struct Bench {
 /// A case measures one job and gives its rows, or the reason why it cannot.
 type Case = fn(&Bench) -> Result<Vec<Row>, String>;
 
-const CASES: [(&str, Case); 15] = [
+const CASES: [(&str, Case); 16] = [
     ("copy in memory", copy::in_memory),
     ("copy on disk", copy::on_disk),
     ("copy within XFS", copy::within_xfs),
@@ -66,6 +67,7 @@ const CASES: [(&str, Case); 15] = [
     ("sync over a pipe", sync::over_pipe),
     ("diskrsync tree", sync::diskrsync_tree),
     ("spgz", spgz::pack),
+    ("backup", backup::partition),
 ];
 
 impl Bench {

@@ -1,13 +1,14 @@
 //! `blockprint backup`, `restore` and `verify` where they are about a whole disk and its set.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::Result;
 use engine::jobs::{Claims, Jobs};
+use engine::ops::disk;
 use engine::ops::disk::backup::{DiskBackupPlan, DiskBackupReport, DiskBackupRequest};
 use engine::ops::disk::restore::{DiskRestorePlan, DiskRestoreReport, DiskRestoreRequest, Grow};
 use engine::ops::disk::verify::{DiskVerifyReport, DiskVerifyRequest};
-use engine::ops::disk::{self};
 
 use crate::args::{BackupArgs, Common, GrowArg, RestoreArgs};
 use crate::debug;
@@ -77,7 +78,7 @@ pub(super) fn restore(args: RestoreArgs, common: &Common, face: &Face) -> Result
 }
 
 /// Reads all of a set.
-pub(super) fn verify(set: std::path::PathBuf, common: &Common, face: &Face) -> Result<ExitCode> {
+pub(super) fn verify(set: PathBuf, common: &Common, face: &Face) -> Result<ExitCode> {
     let request =
         DiskVerifyRequest { set, limit_bytes_per_s: common.limit, threads: common.threads() };
     let report = face.run(|task| disk::verify::verify(&request, task))?;

@@ -9,6 +9,7 @@ use engine::partitions::{Compression, Variant};
 use engine::{Error, ErrorKind, LocalTime, Result, Task, Threads};
 
 use super::inbound::PathText;
+use super::sources::Part;
 use super::view::Outcome;
 use super::work::{Event, Work, refuse_relative, resolved};
 use crate::debug;
@@ -30,13 +31,10 @@ fn clone(work: &Work, id: &JobId, wish: &Wish, task: &Task) -> Result<Outcome> {
     let source = wish.source.resolve();
     // Without a slash at the end, and without two in the middle.
     let folder: PathBuf = wish.destination.resolve().components().collect();
-    let part = work.look_up(&source);
     let compression = match wish.compression.as_deref() {
         None => Ok(Compression::Gz),
         Some(name) => by_name(name),
     };
-    let kind = part.as_ref().and_then(|part| part.kind.as_deref());
-    let named = file_name(work, &wish.name, kind, compression.as_ref().ok().copied());
     let tell = |file_name: &str, source_uuid: Option<String>| {
         work.post(Event::Named {
             id: id.clone(),
@@ -45,8 +43,18 @@ fn clone(work: &Work, id: &JobId, wish: &Wish, task: &Task) -> Result<Outcome> {
             source_uuid,
         });
     };
+    let name_for = |part: Option<&Part>| {
+        let kind = part.and_then(|part| part.kind.as_deref());
+        let named = file_name(work, &wish.name, kind, compression.as_ref().ok().copied());
+        tell(named.shown(), part.and_then(|part| part.uuid.clone()));
+        named
+    };
+    // By what was seen before, in case the look takes its time: the first message does not wait for it.
+    name_for(work.known(&source).as_ref());
+    let part = work.look_up(&source);
+    let named = name_for(part.as_ref());
+    let kind = part.as_ref().and_then(|part| part.kind.as_deref());
     let uuid = part.as_ref().and_then(|part| part.uuid.clone());
-    tell(named.shown(), uuid.clone());
 
     let compression = compression?;
     let named = named.refuse()?;

@@ -56,7 +56,8 @@ impl Line {
     pub(super) fn connect(address: &str) -> Result<Self> {
         let wrong = |cause: zmq::Error| {
             let sentence = format!("cannot connect to {address}");
-            Error::new(ErrorKind::Invalid, sentence).because(io::Error::from_raw_os_error(cause.to_raw()))
+            Error::new(ErrorKind::Invalid, sentence)
+                .because(io::Error::from_raw_os_error(cause.to_raw()))
         };
         let context = Context::new();
         let socket = context.socket(zmq::PAIR).map_err(wrong)?;

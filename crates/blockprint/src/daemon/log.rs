@@ -16,9 +16,8 @@ pub(super) enum Level {
     Debug,
 }
 
-static WANTED: LazyLock<Level> = LazyLock::new(|| {
-    std::env::var("RUST_LOG").map_or(Level::Error, |text| level_of(&text))
-});
+static WANTED: LazyLock<Level> =
+    LazyLock::new(|| std::env::var("RUST_LOG").map_or(Level::Error, |text| level_of(&text)));
 
 /// What the work of a job says, into the log.
 pub(super) struct Log {

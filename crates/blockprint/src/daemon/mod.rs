@@ -192,8 +192,7 @@ impl Core {
             Ok(request) => request,
             Err(Rejection { request, id, reason }) => {
                 log::warn(&format!("a request is rejected: {reason}"));
-                let answer =
-                    outbound::request_rejected(request.as_deref(), id.as_deref(), &reason);
+                let answer = outbound::request_rejected(request.as_deref(), id.as_deref(), &reason);
                 return self.say(answer);
             }
         };
@@ -205,7 +204,11 @@ impl Core {
                 else {
                     return;
                 };
-                clones::start(&self.work, id, clones::Wish { source, destination, name, compression });
+                clones::start(
+                    &self.work,
+                    id,
+                    clones::Wish { source, destination, name, compression },
+                );
             }
             Request::Restore { source, destination } => {
                 let Some(id) = self.enter(Kind::Restore, &source.shown(), &destination.shown())
@@ -225,8 +228,7 @@ impl Core {
     fn enter(&mut self, kind: Kind, source: &str, destination: &str) -> Option<JobId> {
         match JobId::new() {
             Ok(id) => {
-                let view =
-                    View::new(id.clone(), kind, source.to_string(), destination.to_string());
+                let view = View::new(id.clone(), kind, source.to_string(), destination.to_string());
                 self.views.insert(id.clone(), view);
                 Some(id)
             }
@@ -280,8 +282,12 @@ impl Core {
                 }
             }
             Event::Ended { id, result } => {
-                if let Err(error) = &result {
-                    log::error(&format!("job {id}: {}", error.full_sentence()));
+                match &result {
+                    Ok(_) => log::info(&format!("job {id} has ended well")),
+                    Err(error) if error.kind() == ErrorKind::Cancelled => {
+                        log::info(&format!("job {id} is cancelled"));
+                    }
+                    Err(error) => log::error(&format!("job {id}: {}", error.full_sentence())),
                 }
                 if let Some(view) = self.views.remove(&id) {
                     let messages = view.ended(result.as_ref().copied());
@@ -310,9 +316,8 @@ impl Core {
         }
         let before = self.asking.len();
         let sources = self.work.sources.clone();
-        self.asking.retain(|&(ticket, since)| {
-            !sources.is_done(ticket) && !is_late(since, STATUS_WITHIN)
-        });
+        self.asking
+            .retain(|&(ticket, since)| !sources.is_done(ticket) && !is_late(since, STATUS_WITHIN));
         let disks = sources.latest();
         for _ in self.asking.len()..before {
             self.say(outbound::status("running", &disks));

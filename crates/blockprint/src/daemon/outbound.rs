@@ -87,8 +87,7 @@ pub(super) fn status(word: &str, disks: &[Disk]) -> String {
             text.push_str(&format!("      - name: {}\n", quoted(&part.name)));
             text.push_str(&format!("        size: {}\n", part.size_bytes));
             text.push_str(&format!("        mounted: {}\n", part.in_use.is_some()));
-            let known =
-                [("fstype", &part.kind), ("label", &part.label), ("uuid", &part.uuid)];
+            let known = [("fstype", &part.kind), ("label", &part.label), ("uuid", &part.uuid)];
             for (key, value) in known {
                 if let Some(value) = value {
                     text.push_str(&format!("        {key}: {}\n", quoted(value)));

@@ -32,11 +32,8 @@ fn restore(work: &Work, id: &JobId, wish: &Wish, task: &Task) -> Result<Outcome>
     refuse_relative(&target)?;
     let part = work.look_up(&target);
     work.refuse_used(&target, part.as_ref())?;
-    let claims = Claims {
-        what: "restore",
-        reads: vec![resolved(&image)],
-        writes: vec![resolved(&target)],
-    };
+    let claims =
+        Claims { what: "restore", reads: vec![resolved(&image)], writes: vec![resolved(&target)] };
     work.jobs.claim_more(id, claims)?;
     let plan = restore::plan(
         RestoreRequest {

@@ -142,8 +142,7 @@ impl View {
                 self.complete = complete.max(self.complete);
                 if let Some(rate) = standing.rate_bytes_per_s {
                     self.rate = Some(rate_text(rate));
-                    self.finish =
-                        standing.left.and_then(|left| outbound::now().checked_add(left));
+                    self.finish = standing.left.and_then(|left| outbound::now().checked_add(left));
                 }
                 let is_due = |last: Instant| last.elapsed() >= STANDING_EVERY;
                 self.is_pending = self.last_told.is_some_and(is_due);
@@ -394,9 +393,12 @@ mod tests {
 
     #[test]
     fn rates_have_the_unit_that_keeps_them_short() {
-        for (rate, text) in
-            [(1.0, "60.00byte/min"), (100.0, "6.00KB/min"), (25e6, "1.50GB/min"), (1e15, "60000.00TB/min")]
-        {
+        for (rate, text) in [
+            (1.0, "60.00byte/min"),
+            (100.0, "6.00KB/min"),
+            (25e6, "1.50GB/min"),
+            (1e15, "60000.00TB/min"),
+        ] {
             assert_eq!(rate_text(rate), text);
         }
     }

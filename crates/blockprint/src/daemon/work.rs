@@ -40,7 +40,7 @@ pub(super) enum Event {
 }
 
 /// Disks are not waited for any longer before a job begins.
-const LOOK_WITHIN: Duration = Duration::from_millis(200);
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
 
 impl Work {
     pub(super) fn new(
@@ -71,7 +71,7 @@ impl Work {
         let (mine, theirs) = (self.clone(), self.clone());
         let number = id.clone();
         let started = self.jobs.start_as(
-            id.clone(),
+            &id,
             claims,
             Box::new(Log { job: format!("job {id}") }),
             move |task| job(&mine, &number, task),
@@ -94,11 +94,21 @@ impl Work {
         Some(Arc::new(move |report| work.post(Event::Heard { id: id.clone(), report })))
     }
 
-    /// What the newest list of disks says about the device at `path`, links followed.
+    /// What the list of disks that was made last says about the device at `path`, links not followed.
+    pub(super) fn known(&self, path: &Path) -> Option<Part> {
+        part_at(&self.sources.latest(), path).cloned()
+    }
+
+    /// What a new list of disks says about the device at `path`, links followed. Where there is none in time, what was known
+    /// before, but not whether it is in use, which may have changed.
     pub(super) fn look_up(&self, path: &Path) -> Option<Part> {
-        let disks = self.sources.fresh(LOOK_WITHIN);
+        let (disks, is_fresh) = self.sources.fresh(LOOK_WITHIN);
         let found = part_at(&disks, path).or_else(|| part_at(&disks, &resolved(path)));
-        found.cloned()
+        let mut found = found?.clone();
+        if !is_fresh {
+            found.in_use = None;
+        }
+        Some(found)
     }
 
     /// Refuses a device that is in use.

@@ -100,7 +100,7 @@ impl Jobs {
         done: impl FnOnce(&JobId, Result<R>) + Send + 'static,
     ) -> Result<JobId> {
         let id = JobId::new()?;
-        self.start_as(id.clone(), claims, listener, work, done)?;
+        self.start_as(&id, claims, listener, work, done)?;
         Ok(id)
     }
 
@@ -111,7 +111,7 @@ impl Jobs {
     /// Those of [`start`](Jobs::start); `Exists` for a number that is taken.
     pub fn start_as<R: Send + 'static>(
         &self,
-        id: JobId,
+        id: &JobId,
         claims: Claims,
         listener: Box<dyn Listener>,
         work: impl FnOnce(&Task) -> Result<R> + Send + 'static,
@@ -120,7 +120,7 @@ impl Jobs {
         let meter = Arc::default();
         let task =
             Task::new(Box::new(Metered { listener, meter: Arc::clone(&meter) }), Arc::default());
-        self.enter(&id, claims, &task, meter)?;
+        self.enter(id, claims, &task, meter)?;
         let jobs = self.clone();
         let number = id.clone();
         let run = move || {
@@ -134,7 +134,7 @@ impl Jobs {
         match thread::Builder::new().name("job".to_string()).spawn(run) {
             Ok(_) => Ok(()),
             Err(cause) => {
-                self.leave(&id);
+                self.leave(id);
                 Err(Error::io("cannot start a thread for the work", cause))
             }
         }

@@ -18,12 +18,7 @@ pub(super) enum Request {
     /// An end of it all.
     Kill,
     /// An image of a partition.
-    Clone {
-        source: PathText,
-        destination: PathText,
-        name: String,
-        compression: Option<String>,
-    },
+    Clone { source: PathText, destination: PathText, name: String, compression: Option<String> },
     /// A partition from an image.
     Restore { source: PathText, destination: PathText },
     /// No more of a clone.
@@ -85,8 +80,7 @@ fn is_called_like_an_image(path: &Path) -> bool {
 }
 
 /// The keys of requests.
-const KEYS: [&str; 7] =
-    ["type", "source", "destination", "name", "compression", "id", "file"];
+const KEYS: [&str; 7] = ["type", "source", "destination", "name", "compression", "id", "file"];
 
 /// Longer messages are not read, in bytes: a path has at most 4096.
 const MESSAGE_BYTES: usize = 64 << 10;
@@ -153,8 +147,7 @@ impl Fields {
     fn request(&self) -> Result<Request, Rejection> {
         let kind = self.text("type");
         let id = self.text("id");
-        let reject =
-            |reason: Reason| Rejection { request: kind.clone(), id: id.clone(), reason };
+        let reject = |reason: Reason| Rejection { request: kind.clone(), id: id.clone(), reason };
         let missing = |key: &str| reject(format!("the field {key} is missing or empty"));
         let path = |key: &str| {
             let path = self.get(key).map(Value::as_path).ok_or_else(|| missing(key))?;

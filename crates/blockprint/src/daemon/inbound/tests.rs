@@ -136,7 +136,8 @@ fn what_is_no_request_has_a_reason() {
 fn any_bytes_are_a_request_or_have_a_reason() {
     let mut random = fastrand::Rng::with_seed(5);
     let pieces: [&[u8]; 14] = [
-        b"type: ", b"clone", b"\n", b"{", b"[", b"\"", b"- ", b": ", b"&a ", b"*a", b"\xff", b" #", b"|\n", b"? ",
+        b"type: ", b"clone", b"\n", b"{", b"[", b"\"", b"- ", b": ", b"&a ", b"*a", b"\xff", b" #",
+        b"|\n", b"? ",
     ];
     for _ in 0..20_000 {
         let mut message = Vec::new();

@@ -50,7 +50,8 @@ impl Machine {
     /// What is on a device of which lsblk knows nothing: without udev, it knows of none.
     fn look(&self, part: &mut Part) {
         let node = Path::new("/dev").join(&part.name);
-        let is_device = node.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device());
+        let is_device =
+            node.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device());
         if part.kind.is_some() || part.label.is_some() || part.uuid.is_some() || !is_device {
             return;
         }
@@ -239,7 +240,8 @@ mod tests {
              "mountpoint": "/boot"},
             {"name": "sda3", "size": null}, {"size": 5},
         ]}));
-        let part = |name: &str, size_bytes| Part { name: name.into(), size_bytes, ..Part::default() };
+        let part =
+            |name: &str, size_bytes| Part { name: name.into(), size_bytes, ..Part::default() };
         let second = Part {
             kind: Some("ext4".into()),
             label: Some("2024".into()),

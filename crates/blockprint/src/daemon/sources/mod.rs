@@ -50,6 +50,8 @@ struct State {
     asked: u64,
     done: u64,
     disks: Arc<Vec<Disk>>,
+    /// Which look showed them: the last one that did not fail.
+    seen: u64,
 }
 
 /// A look that was asked for.
@@ -96,14 +98,13 @@ impl Sources {
         Arc::clone(&self.lock().disks)
     }
 
-    /// What a new look sees; what was seen last if that takes longer than `within`.
-    pub(super) fn fresh(&self, within: Duration) -> Arc<Vec<Disk>> {
+    /// What a new look sees, and true; what was seen last, and false, if it fails or takes longer than `within`.
+    pub(super) fn fresh(&self, within: Duration) -> (Arc<Vec<Disk>>, bool) {
         let ticket = self.ask();
-        let waited = self.0.changed.wait_timeout_while(self.lock(), within, |state| {
-            state.done < ticket.0
-        });
+        let waited =
+            self.0.changed.wait_timeout_while(self.lock(), within, |state| state.done < ticket.0);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&state.disks)
+        (Arc::clone(&state.disks), state.seen >= ticket.0)
     }
 
     fn wait_for_wish(&self) -> Ticket {
@@ -116,6 +117,7 @@ impl Sources {
         state.done = ticket.0;
         if let Some(disks) = disks {
             state.disks = Arc::new(disks);
+            state.seen = ticket.0;
         }
         self.0.changed.notify_all();
     }

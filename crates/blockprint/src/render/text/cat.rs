@@ -41,7 +41,10 @@ pub(super) fn index_rows(report: &InfoReport) -> Vec<(&'static str, String)> {
 pub(super) fn backup_rows(report: &InfoReport) -> Vec<(&'static str, String)> {
     let mut rows = Vec::new();
     if let Some(facts) = &report.facts.partition {
-        rows.push(("filesystem", format!("{}, {} used", facts.filesystem, exact(facts.used_bytes))));
+        rows.push((
+            "filesystem",
+            format!("{}, {} used", facts.filesystem, exact(facts.used_bytes)),
+        ));
         let tool = match facts.tool_version.as_str() {
             "" => "an unknown version of the tool".to_string(),
             version => format!("version {version} of the tool"),

@@ -152,8 +152,8 @@ pub fn plan(request: BackupRequest, task: &Task) -> Result<BackupPlan> {
 ///
 /// # Errors
 ///
-/// `Full`, `Io`, `Damaged` (a stream or a verification), `Cancelled`; `Io` with a [`PartcloneFailure`] below if partclone refuses the
-/// partition. The unfinished file is removed, unless it is whole and only its name was taken meanwhile.
+/// `Full`, `Io`, `Damaged` (a verification), `Cancelled`; `Unsupported` with the reason where it cannot be known which blocks are
+/// used; `Io` with a [`PartcloneFailure`] below if a stand-in for partclone fails. The unfinished file is removed, unless it is whole and only its name was taken meanwhile.
 pub fn perform(mut plan: BackupPlan, task: &Task) -> Result<BackupReport> {
     let start = Instant::now();
     let steps = plan.request.steps.clone();
@@ -189,7 +189,7 @@ impl BackupPlan {
     /// Asks which blocks are used, so that `used_bytes` is known. Where that cannot be known, all of the partition will be
     /// taken as raw bytes: the variant and the name change, and the reason is told as a warning.
     ///
-    /// Without it, [`perform`] asks, keeps the name, and lets partclone write where the map cannot be had.
+    /// Without it, [`perform`] asks, and gives up where the map cannot be had: the name of the image has been told by then.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! A backup whose stream partclone writes: it is cut, packed, and checked while it passes.
+//! A backup whose stream a stand-in for partclone writes: it is cut, packed, and looked at while it passes.
 
 use std::fmt;
 use std::io::Read;
@@ -49,8 +49,7 @@ pub struct PartcloneFailure {
 ///
 /// # Errors
 ///
-/// `Io` with a [`PartcloneFailure`] below; `Damaged` if what it wrote is no whole image (a stand-in may write anything);
-/// those of `out`; `Cancelled`.
+/// `Io` with a [`PartcloneFailure`] below; those of `out`; `Cancelled`.
 pub(super) fn clone_into(what: &Cloning<'_>, out: &dyn Medium, task: &Task) -> Result<Cloned> {
     let mut running = what.partclone.clone_device(what.variant, what.device)?;
     let Some(mut stdout) = running.stdout() else {
@@ -75,10 +74,7 @@ pub(super) fn clone_into(what: &Cloning<'_>, out: &dyn Medium, task: &Task) -> R
                 read.map_err(|cause| Error::io("cannot read what partclone writes", cause))?;
             if let Some(error) = check.as_mut().and_then(|check| check.feed(content).err()) {
                 check = None;
-                if !what.partclone.is_stub() {
-                    return Err(error);
-                }
-                task.warn(format!("the stand-in for partclone writes {}", error.full_sentence()));
+                no_image(&error, task);
             }
             if let Some(throttle) = &what.throttle {
                 throttle.take(len as u64);
@@ -98,15 +94,22 @@ pub(super) fn clone_into(what: &Cloning<'_>, out: &dyn Medium, task: &Task) -> R
     let file_bytes = packed?;
     task.checkpoint()?;
     refuse_failure(&ended?, what.partclone, what.variant)?;
-    let checked = match check.map(StreamCheck::finish).transpose() {
-        Ok(checked) => checked,
-        Err(error) if what.partclone.is_stub() => {
-            task.warn(format!("the stand-in for partclone wrote {}", error.full_sentence()));
+    let checked = check.and_then(|check| match check.finish() {
+        Ok(checked) => Some(checked),
+        Err(error) => {
+            no_image(&error, task);
             None
         }
-        Err(error) => return Err(error),
-    };
+    });
     Ok(Cloned { file_bytes, checked })
+}
+
+/// A stand-in may write anything: that is only told.
+fn no_image(error: &Error, task: &Task) {
+    task.warn(format!(
+        "what the stand-in for partclone writes is no image: {}",
+        error.full_sentence()
+    ));
 }
 
 /// The error for a partclone that ended otherwise than well.

@@ -1,4 +1,4 @@
-//! The bytes of an image: made of used blocks, of all blocks, or by partclone; packed, written, and made durable.
+//! The bytes of an image: made of used blocks, of all blocks, or by a stand-in for partclone; packed, written, and made durable.
 
 use std::ops::Range;
 
@@ -43,17 +43,9 @@ pub(super) fn write(
         (Some(Used::Known { header, used }), _) => {
             used_bytes(plan, &Stream::new(header, used), &*packing, out, task)?
         }
-        (map, Some(partclone)) => {
-            if let Some(Used::Unknown(reason)) = map {
-                task.warn(format!("partclone writes the image: {reason}"));
-            }
-            by_partclone(plan, &partclone, &*packing, out, task)?
-        }
-        (_, None) => {
-            let source = plan.source.display();
-            let sentence = format!("cannot make an image of {source}: partclone is not installed");
-            return Err(Error::new(ErrorKind::Unsupported, sentence));
-        }
+        (Some(Used::Unknown(reason)), _) => return Err(unknown(plan, &reason)),
+        (None, Some(stub)) => by_partclone(plan, &stub, &*packing, out, task)?,
+        (None, None) => return Err(unknown(plan, "partclone is not installed")),
     };
     plan.request.steps.reach("copied");
     task.begin(Phase::Flush, 0);
@@ -61,6 +53,13 @@ pub(super) fn write(
     out.sync()?;
     plan.request.steps.reach("flushed");
     Ok(written)
+}
+
+/// Partclone would make an image all the same of a filesystem whose log has to be replayed first: one with holes in it.
+fn unknown(plan: &BackupPlan, reason: &str) -> Error {
+    let name = plan.source.display().to_string();
+    let sentence = format!("cannot tell which blocks of {name} are used: {reason}");
+    Error::new(ErrorKind::Unsupported, sentence).at(name, None)
 }
 
 /// Partclone's stream, made here of the used blocks.
@@ -111,7 +110,7 @@ fn all_bytes(
     Ok(Written { file_bytes, used_bytes: None, by_partclone: false })
 }
 
-/// What partclone writes.
+/// What a program that stands in for partclone writes.
 fn by_partclone(
     plan: &BackupPlan,
     partclone: &Partclone,
@@ -120,12 +119,11 @@ fn by_partclone(
     task: &Task,
 ) -> Result<Written> {
     task.begin(Phase::Copy, 0);
-    let is_stub = partclone.is_stub();
     let cloning = Cloning {
         partclone,
         variant: plan.variant,
         // What stands in for partclone is given what was asked for, word for word.
-        device: if is_stub { &plan.request.source } else { &plan.source },
+        device: &plan.request.source,
         packing,
         threads: plan.request.threads,
         throttle: plan.request.limit_bytes_per_s.map(Throttle::new),

@@ -221,6 +221,12 @@ impl DiskBackupPlan {
         let range = boot_area(&self.bytes);
         let mut bytes = vec![0; (range.end - range.start) as usize];
         self.opened.medium.read_at(&mut bytes, range.start)?;
+        // What is the table's is kept with it.
+        for piece in self.bytes.pieces() {
+            let end = piece.offset + piece.bytes.len() as u64;
+            let own = piece.offset.clamp(range.start, range.end)..end.clamp(range.start, range.end);
+            bytes[(own.start - range.start) as usize..(own.end - range.start) as usize].fill(0);
+        }
         if ::digest::is_zero(&bytes) {
             return Ok(None);
         }

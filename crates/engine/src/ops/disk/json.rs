@@ -16,6 +16,11 @@ impl<'a> Object<'a> {
         Object { value, file, place: String::new() }
     }
 
+    /// The file that the document is in.
+    pub(super) fn file(&self) -> &'a str {
+        self.file
+    }
+
     /// The object below `key`, if there is one and it is not null.
     pub(super) fn below(&self, key: &str) -> Option<Self> {
         let value = self.value.get(key).filter(|value| !value.is_null())?;

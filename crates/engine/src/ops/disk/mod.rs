@@ -21,15 +21,18 @@ use image::Result;
 pub use manifest::{Boot, Content, DiskFacts, Manifest, PartitionFacts, TableFacts};
 use parts::Disk;
 
-/// Whether `path` is a disk, or a file with the content of one, that has a partition table, so that [`backup`] makes a set of it.
+/// Whether `path` is a disk, or a file with the content of one, that has a partition table, so that [`backup`] makes a set of
+/// it. What is a filesystem as a whole is none, also where a boot loader in it has left the mark of a table.
 ///
 /// # Errors
 ///
 /// Those of looking at it.
 pub fn has_table(path: &Path) -> Result<bool> {
     let disk = Disk::look_at(path)?;
+    let is_filesystem = || filesystems::probe(path).is_ok_and(|found| found.kind.is_some());
     // What is wrong with a table is said by whoever wants to use it.
-    Ok(Table::read(&disk.medium, disk.sector_bytes).map_or(true, |table| table.is_some()))
+    let has = Table::read(&disk.medium, disk.sector_bytes).map_or(true, |table| table.is_some());
+    Ok(has && !is_filesystem())
 }
 
 /// Whether `path` is a set, finished or not.

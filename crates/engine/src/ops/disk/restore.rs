@@ -10,6 +10,7 @@ use image::units::Bytes;
 use image::{Error, ErrorKind, Folder, Medium, MemoryMedium, Phase, Result, Task};
 use sys::{Access, AttachedPart, DeviceMedium, Directory};
 
+use super::backup::{SWAP_HEADER_BYTES, boot_area};
 use super::grow::Grower;
 use super::manifest::{BOOT_FILE, TABLE_FILE};
 use super::parts::Disk;
@@ -179,12 +180,18 @@ pub fn perform(plan: DiskRestorePlan, task: &Task) -> Result<DiskRestoreReport> 
     Table::erase(&disk.medium, disk.sector_bytes)?;
     steps.reach("erased");
     if request.discard {
-        disk.medium.discard(0..plan.target_bytes)?;
+        // But not where the old table stood: what is discarded may read as it was.
+        let sector_bytes = u64::from(disk.sector_bytes);
+        disk.medium.discard(2 * sector_bytes..plan.target_bytes - sector_bytes)?;
     }
     let mut written_bytes = 0;
-    if let (Some(facts), Some(bytes)) = (&plan.manifest.boot, &plan.boot) {
-        disk.medium.write_at(bytes, facts.range.start)?;
-        written_bytes += bytes.len() as u64;
+    match (&plan.manifest.boot, &plan.boot) {
+        (Some(facts), Some(bytes)) => {
+            disk.medium.write_at(bytes, facts.range.start)?;
+            written_bytes += bytes.len() as u64;
+        }
+        // What another boot loader has left there.
+        _ => disk.medium.punch(boot_area(&table))?,
     }
     let mut growth = Ok(());
     for Part { number, device, what } in parts {
@@ -325,7 +332,7 @@ fn what_of(
         Content::Container => Ok(None),
         Content::SwapHeader { file, file_bytes, blake3 } => {
             let partition_bytes = facts.range.end - facts.range.start;
-            if *file_bytes > partition_bytes.min(super::backup::SWAP_HEADER_BYTES) {
+            if *file_bytes > partition_bytes.min(SWAP_HEADER_BYTES) {
                 let name = request.set.join(file).display().to_string();
                 let sentence = format!("{name} is too long for the beginning of a swap area");
                 return Err(Error::new(ErrorKind::Damaged, sentence).at(name, None));

@@ -124,8 +124,7 @@ impl Codes {
             *entry = u32::from(codes[literal]) | u32::from(lens[literal]) << 16;
         }
         self.lens[0] = u32::from(codes[256]) | u32::from(lens[256]) << 24;
-        for len in 3..259 {
-            let (symbol, extra) = LENGTHS[len];
+        for (len, (symbol, extra)) in LENGTHS.into_iter().enumerate().skip(3) {
             let symbol = 257 + symbol as usize;
             let value = if len == 258 { 0 } else { (len as u32 - 3) & ((1 << extra) - 1) };
             let code = u32::from(codes[symbol]) | value << lens[symbol];

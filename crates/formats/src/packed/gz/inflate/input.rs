@@ -33,10 +33,12 @@ struct Held {
 impl<'a> Input<'a> {
     /// From bit `bit` of `medium` on.
     pub(in super::super) fn new(medium: &'a dyn Medium, bit: u64) -> Result<Self> {
+        let end = medium.len()?;
+        let buffer_bytes = end.min(BUFFER_BYTES as u64) as usize + MARGIN_BYTES;
         let mut input = Input {
             medium,
-            end: medium.len()?,
-            buffer: vec![0; BUFFER_BYTES].into(),
+            end,
+            buffer: vec![0; buffer_bytes].into(),
             base: 0,
             filled: 0,
             bits: Held::default(),
@@ -159,6 +161,7 @@ impl<'a> Input<'a> {
 }
 
 /// Where a decoder has stopped.
+#[derive(Clone, Copy)]
 pub(super) struct Stopped(Held);
 
 /// The bits of an [`Input`], in registers.

@@ -1,5 +1,9 @@
 //! What a set says of itself: `manifest.json`, written last, and believed only as far as it can be true.
 
+mod form;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -7,10 +11,10 @@ use std::path::{Component, Path};
 
 use filesystems::Filesystem;
 use image::{Error, ErrorKind, Folder, Medium, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sys::Directory;
 
-use super::digest;
+use super::backup::HEAD_MAX_BYTES;
 use super::json::Object;
 
 /// The name of the manifest in its set.
@@ -20,8 +24,6 @@ pub(super) const TABLE_FILE: &str = "table.bin";
 /// The name of the file of a set with what stands before the first partition.
 pub(super) const BOOT_FILE: &str = "boot.bin";
 
-/// What this program writes, and the newest that it reads.
-const VERSION: u64 = 1;
 /// No manifest is longer: that of 128 partitions has some 60 KiB.
 const LEN_MAX_BYTES: u64 = 16 << 20;
 
@@ -149,27 +151,27 @@ impl Manifest {
     ///
     /// `Exists`; those of the folder.
     pub fn write(&self, set: &Path) -> Result<()> {
-        let mut text = format!("{:#}", self.to_json());
+        let mut text = format!("{:#}", form::to_json(self));
         text.push('\n');
         let medium = Directory::open(set)?.create(OsStr::new(FILE))?;
         medium.write_at(text.as_bytes(), 0)?;
         medium.sync()
     }
 
-    /// The files of the set, beside the manifest, and how long each is if the manifest says so.
-    pub fn files(&self) -> Vec<(&str, Option<u64>)> {
+    /// The files of the set, beside the manifest, and how long each is, in bytes.
+    pub fn files(&self) -> Vec<(&str, u64)> {
         let table_bytes = self.table.pieces.iter().map(|piece| piece.end - piece.start).sum();
         let boot = self.boot.as_ref();
-        let boot = boot.map(|boot| (BOOT_FILE, Some(boot.range.end - boot.range.start)));
+        let boot = boot.map(|boot| (BOOT_FILE, boot.range.end - boot.range.start));
         let of_partitions =
             self.partitions.iter().filter_map(|partition| match &partition.content {
                 Content::Container => None,
                 Content::Image { file, file_bytes, .. }
                 | Content::SwapHeader { file, file_bytes, .. } => {
-                    Some((file.as_str(), Some(*file_bytes)))
+                    Some((file.as_str(), *file_bytes))
                 }
             });
-        std::iter::once((TABLE_FILE, Some(table_bytes))).chain(boot).chain(of_partitions).collect()
+        std::iter::once((TABLE_FILE, table_bytes)).chain(boot).chain(of_partitions).collect()
     }
 
     /// Reads the manifest `bytes`, which stand in the file `path`.
@@ -177,22 +179,7 @@ impl Manifest {
         let damaged = |sentence: String| Error::new(ErrorKind::Damaged, sentence).at(path, None);
         let value: Value = serde_json::from_slice(bytes)
             .map_err(|cause| damaged(format!("{path} is no JSON")).because(cause))?;
-        let root = Object::root(&value, path);
-        let version = root.needed_number("blockprint_disk_set")?;
-        if version != VERSION {
-            let sentence = format!(
-                "{path} is of version {version}, and this program reads version {VERSION} (use a newer blockprint)"
-            );
-            return Err(Error::new(ErrorKind::Unsupported, sentence).at(path, None));
-        }
-        let section = |key: &str| root.below(key).ok_or_else(|| root.refuse(key, "is missing"));
-        let manifest = Manifest {
-            made: root.needed_text("made")?,
-            disk: disk_of(&section("disk")?)?,
-            table: table_of(&section("table")?)?,
-            boot: root.below("boot").map(|boot| boot_of(&boot)).transpose()?,
-            partitions: root.each("partitions")?.iter().map(partition_of).collect::<Result<_>>()?,
-        };
+        let manifest = form::from_json(&Object::root(&value, path))?;
         manifest.check().map_err(|why| damaged(format!("{path} cannot be used: {why}")))?;
         Ok(manifest)
     }
@@ -217,8 +204,8 @@ impl Manifest {
                 range.start, range.end
             ));
         }
-        let held: u64 = ranges.map(|range| range.end - range.start).sum();
-        if held > super::backup::HEAD_MAX_BYTES {
+        let held = ranges.fold(0u64, |sum, range| sum.saturating_add(range.end - range.start));
+        if held > HEAD_MAX_BYTES {
             return Err(format!("its table and boot area have {held} bytes"));
         }
         let mut areas = Vec::new();
@@ -254,152 +241,5 @@ impl Manifest {
             }
         }
         Ok(())
-    }
-
-    fn to_json(&self) -> Value {
-        let range = |range: &Range<u64>| json!({"start_bytes": range.start, "size_bytes": range.end - range.start});
-        let pieces: Vec<Value> = self.table.pieces.iter().map(range).collect();
-        let partitions: Vec<Value> = self.partitions.iter().map(PartitionFacts::to_json).collect();
-        json!({
-            "blockprint_disk_set": VERSION,
-            "made": self.made,
-            "disk": {
-                "path": self.disk.path,
-                "model": self.disk.model,
-                "serial": self.disk.serial,
-                "size_bytes": self.disk.size_bytes,
-                "sector_bytes": self.disk.sector_bytes,
-            },
-            "table": {
-                "kind": self.table.kind,
-                "id": self.table.id,
-                "file": TABLE_FILE,
-                "pieces": pieces,
-                "blake3": self.table.blake3,
-            },
-            "boot": self.boot.as_ref().map(|boot| json!({
-                "file": BOOT_FILE,
-                "start_bytes": boot.range.start,
-                "size_bytes": boot.range.end - boot.range.start,
-                "blake3": boot.blake3,
-            })),
-            "partitions": partitions,
-        })
-    }
-}
-
-impl PartitionFacts {
-    fn to_json(&self) -> Value {
-        let content = match &self.content {
-            Content::Container => json!({"kind": "container"}),
-            Content::Image { file, used_bytes, file_bytes, blake3 } => json!({
-                "kind": "image",
-                "file": file,
-                "file_bytes": file_bytes,
-                "used_bytes": used_bytes,
-                "blake3": blake3,
-            }),
-            Content::SwapHeader { file, file_bytes, blake3 } => json!({
-                "kind": "swap-header",
-                "file": file,
-                "file_bytes": file_bytes,
-                "blake3": blake3,
-            }),
-        };
-        json!({
-            "number": self.number,
-            "start_bytes": self.range.start,
-            "size_bytes": self.range.end - self.range.start,
-            "type": self.kind,
-            "name": self.name,
-            "uuid": self.uuid,
-            "filesystem": {
-                "kind": self.filesystem.kind,
-                "label": self.filesystem.label,
-                "uuid": self.filesystem.uuid,
-            },
-            "content": content,
-        })
-    }
-}
-
-fn disk_of(disk: &Object<'_>) -> Result<DiskFacts> {
-    Ok(DiskFacts {
-        path: disk.needed_text("path")?,
-        model: disk.text("model"),
-        serial: disk.text("serial"),
-        size_bytes: disk.needed_number("size_bytes")?,
-        sector_bytes: small(disk, "sector_bytes")?,
-    })
-}
-
-fn table_of(table: &Object<'_>) -> Result<TableFacts> {
-    Ok(TableFacts {
-        kind: table.needed_text("kind")?,
-        id: table.needed_text("id")?,
-        pieces: table.each("pieces")?.iter().map(range_of).collect::<Result<_>>()?,
-        blake3: digest_of(table)?,
-    })
-}
-
-fn boot_of(boot: &Object<'_>) -> Result<Boot> {
-    Ok(Boot { range: range_of(boot)?, blake3: digest_of(boot)? })
-}
-
-fn partition_of(partition: &Object<'_>) -> Result<PartitionFacts> {
-    let below = |key: &str| partition.below(key);
-    let filesystem = below("filesystem").map_or_else(Filesystem::default, |found| Filesystem {
-        kind: found.text("kind"),
-        label: found.text("label"),
-        uuid: found.text("uuid"),
-        ..Filesystem::default()
-    });
-    let content = below("content").ok_or_else(|| partition.refuse("content", "is missing"))?;
-    Ok(PartitionFacts {
-        number: small(partition, "number")?,
-        range: range_of(partition)?,
-        kind: partition.needed_text("type")?,
-        name: partition.text("name"),
-        uuid: partition.needed_text("uuid")?,
-        filesystem,
-        content: content_of(&content)?,
-    })
-}
-
-fn content_of(content: &Object<'_>) -> Result<Content> {
-    let file = || content.needed_text("file");
-    let file_bytes = || content.needed_number("file_bytes");
-    match content.needed_text("kind")?.as_str() {
-        "container" => Ok(Content::Container),
-        "image" => {
-            let blake3 = content.text("blake3").map(|_| digest_of(content)).transpose()?;
-            let used_bytes = content.number("used_bytes");
-            Ok(Content::Image { file: file()?, used_bytes, file_bytes: file_bytes()?, blake3 })
-        }
-        "swap-header" => Ok(Content::SwapHeader {
-            file: file()?,
-            file_bytes: file_bytes()?,
-            blake3: digest_of(content)?,
-        }),
-        _ => Err(content.refuse("kind", "is none that this program knows")),
-    }
-}
-
-fn range_of(object: &Object<'_>) -> Result<Range<u64>> {
-    let start = object.needed_number("start_bytes")?;
-    let end = start.checked_add(object.needed_number("size_bytes")?);
-    end.map(|end| start..end).ok_or_else(|| object.refuse("size_bytes", "is too large"))
-}
-
-fn small(object: &Object<'_>, key: &str) -> Result<u32> {
-    let number = object.needed_number(key)?;
-    u32::try_from(number).map_err(|_| object.refuse(key, "is too large"))
-}
-
-fn digest_of(object: &Object<'_>) -> Result<String> {
-    let text = object.needed_text("blake3")?;
-    match digest::is_digest(&text) {
-        true => Ok(text),
-        false => Err(object.refuse("blake3", "is no digest")),
     }
 }
