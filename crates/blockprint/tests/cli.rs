@@ -8,7 +8,7 @@ use testkit::host::{Needs, Outcome, TempDir, has_tool, require, run, skip, tool}
 
 use crate::support::{MIB, Part, blockprint, copy, make, make_mixed, make_noise};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 18] = [
     "info",
     "copy",
     "compare",
@@ -17,6 +17,10 @@ const COMMANDS: [&str; 14] = [
     "cat",
     "make",
     "extract",
+    "backup",
+    "restore",
+    "backups",
+    "devices",
     "verify",
     "index",
     "store",

@@ -195,7 +195,7 @@ fn a_request_to_end_stops_jobs_and_leaves_nothing() {
 /// The processes that were started from scripts in the folder of the test.
 fn children_of_stand_ins(scratch: &testkit::host::TempDir) -> Vec<String> {
     let mark = scratch.join("pcl.").display().to_string();
-    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok());
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     lines
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))

@@ -24,22 +24,21 @@ struct Disk {
     device: LoopDevice,
 }
 
-const PARTITIONS: LoopOptions = LoopOptions {
-    offset_bytes: 0,
-    size_bytes: 0,
-    direct_io: false,
-    read_only: false,
-    sector_bytes: 0,
-    partitions: true,
-};
-
 impl Disk {
     /// Partitions a new disk as `script` says.
     #[track_caller]
     fn new(scratch: &TempDir, name: &str, size_bytes: u64, script: &str) -> Self {
         let file = scratch.join(name);
         partition_image(&file, size_bytes, script);
-        Disk { device: LoopDevice::attach(&file, &PARTITIONS), file }
+        Disk::attached(file)
+    }
+
+    /// The disk in `file`, with a node for each of its partitions, whatever their numbers.
+    #[track_caller]
+    fn attached(file: PathBuf) -> Self {
+        let device = LoopDevice::attach(&file, &LoopOptions::default());
+        run(tool("partx").arg("--add").arg(device.path()));
+        Disk { device, file }
     }
 
     /// A disk full of what somebody has left, as far as that matters: at both ends.
@@ -68,7 +67,7 @@ impl Disk {
                 );
             }
             make(&mount.path().join("gone"), 5, &[Part::Noise(3 * MIB)]);
-            run(tool("sync"));
+            run(&mut tool("sync"));
             fs::remove_file(mount.path().join("gone")).unwrap();
         }
     }
@@ -102,7 +101,7 @@ impl Disk {
     fn again(self) -> Self {
         let file = self.file;
         drop(self.device);
-        Disk { device: LoopDevice::attach(&file, &PARTITIONS), file }
+        Disk::attached(file)
     }
 }
 
@@ -147,7 +146,7 @@ fn blkid(node: &Path) -> String {
 }
 
 const GPT: &str = "label: gpt\nlabel-id: 12345678-1234-1234-1234-123456789abc\n\
-    size=8M, type=uefi, name=EFI\nsize=24M, name=root\nsize=8M, type=swap\nsize=310M, name=data\n";
+    size=16M, type=uefi, name=EFI\nsize=24M, name=root\nsize=8M, type=swap\nsize=310M, name=data\n";
 
 #[test]
 fn a_gpt_disk_comes_back_on_a_larger_one_and_its_xfs_grows() {
@@ -160,15 +159,15 @@ fn a_gpt_disk_comes_back_on_a_larger_one_and_its_xfs_grows() {
         "mcopy",
     ]);
     let Some(scratch) = require(&needs) else { return };
-    let disk = Disk::new(&scratch, "disk", 360 * MIB, GPT);
-    disk.fill(1, &["mkfs.vfat", "-n", "EFI"]);
+    let disk = Disk::new(&scratch, "disk", 368 * MIB, GPT);
+    disk.fill(1, &["mkfs.vfat", "-F", "16", "-n", "EFI"]);
     run(tool("mcopy").arg("-i").arg(disk.device.partition(1)).args(["/etc/passwd", "::/boot.txt"]));
     disk.fill(2, &["mkfs.ext4", "-q"]);
     disk.fill(3, &["mkswap", "--label", "swapped"]);
     disk.fill(4, &["mkfs.xfs", "-q"]);
     let swap = blkid(&disk.device.partition(3));
     let (root, data) = (disk.picture(2), disk.picture(4));
-    let set = back_up(&scratch, &disk, &["--verify"]);
+    let set = back_up(&scratch, &disk, &[]);
     blockprint(&scratch).arg("verify").arg(&set).run().expect_ok();
     let before = disk.partitions();
     drop(disk);
@@ -212,7 +211,7 @@ fn a_disk_with_logical_partitions_comes_back_with_its_boot_code_and_its_btrfs_gr
     raw.write_all_at(&code, 512).unwrap();
     raw.sync_all().unwrap();
     let (root, data) = (disk.picture(1), disk.picture(6));
-    let set = back_up(&scratch, &disk, &["--compression", "gz"]);
+    let set = back_up(&scratch, &disk, &["--compression", "gz", "--verify"]);
     let before = disk.partitions();
     drop((raw, disk));
 

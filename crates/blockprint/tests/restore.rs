@@ -62,7 +62,7 @@ fn what_was_backed_up_comes_back_and_free_blocks_stay_as_they_were() {
     let plain = backed_up(&scratch, source.path(), &["--compression", "uncompressed"]);
     run(tool("partclone.ext4").args(["-r", "-s"]).arg(&plain).arg("-o").arg(target.path()));
     let expected = scratch.join("expected");
-    fs::copy(target.path(), &expected).unwrap();
+    fs::write(&expected, fs::read(target.path()).unwrap()).unwrap();
     for compression in ["gz", "zst", "lz4", "uncompressed"] {
         let name = format!("of-{compression}");
         let options = ["--compression", compression, "--name", &name];
@@ -170,7 +170,7 @@ fn damage_is_found_wherever_it_is_and_its_place_is_told() {
     for image in images {
         let len = fs::metadata(&image).unwrap().len();
         let file = OpenOptions::new().read(true).write(true).open(&image).unwrap();
-        for at in [30, len / 3, len / 2, len - 5] {
+        for at in [40, len / 3, len / 2, len - 5] {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at).unwrap();
             file.write_all_at(&[byte[0] ^ 4], at).unwrap();

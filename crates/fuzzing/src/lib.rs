@@ -7,6 +7,7 @@ mod diskrsync;
 mod index;
 mod native;
 mod packed;
+mod partclone;
 mod spgz;
 mod table;
 
@@ -16,6 +17,7 @@ pub use diskrsync::{diskrsync_source, diskrsync_target};
 pub use index::index;
 pub use native::{native_session, native_source, native_target};
 pub use packed::{gz, lz4, zst};
+pub use partclone::{partclone, partition_images};
 pub use spgz::spgz;
 pub use table::{partitioned_disks, table};
 

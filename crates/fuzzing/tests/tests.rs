@@ -176,6 +176,11 @@ fn no_bytes_are_too_hostile_for_spgz() {
 }
 
 #[test]
+fn no_bytes_are_too_hostile_for_a_partition_image() {
+    torment(&fuzzing::partition_images(), 10, fuzzing::partclone);
+}
+
+#[test]
 fn no_bytes_are_too_hostile_for_a_partition_table() {
     torment(&fuzzing::partitioned_disks(), 9, fuzzing::table);
 }

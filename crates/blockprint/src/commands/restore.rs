@@ -18,7 +18,8 @@ pub(super) fn run(args: RestoreArgs, common: &Common, face: &Face) -> Result<Exi
         return super::disk::restore(args, common, face);
     }
     if args.grow.is_some() {
-        let sentence = "--grow is for the set of a whole disk, on which a partition can take more room";
+        let sentence =
+            "--grow is for the set of a whole disk, on which a partition can take more room";
         return Err(Error::new(ErrorKind::Invalid, sentence));
     }
     let request = RestoreRequest {

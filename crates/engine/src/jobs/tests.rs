@@ -1,3 +1,5 @@
+//! Jobs that run, end, are cancelled, and get in each other's way.
+
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use testkit::host::TempDir;

@@ -1,3 +1,5 @@
+//! What clients write, and what is understood.
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

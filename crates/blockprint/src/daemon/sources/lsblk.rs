@@ -227,13 +227,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn parsed(device: Value) -> Option<Disk> {
-        disk(&device, None)
+    fn parsed(device: &Value) -> Option<Disk> {
+        disk(device, None)
     }
 
     #[test]
     fn disks_with_partitions_are_shown_and_sizes_may_be_strings() {
-        let found = parsed(json!({"name": "sda", "size": "1000", "children": [
+        let found = parsed(&json!({"name": "sda", "size": "1000", "children": [
             {"name": "sda2", "size": 600, "fstype": "ext4", "label": "2024", "uuid": "1-2",
              "mountpoint": null},
             {"name": "sda1", "size": "400", "fstype": null, "label": null, "uuid": null,
@@ -257,15 +257,15 @@ mod tests {
             json!({"name": "sr0", "children": [{"name": "a", "size": 1}]}),
             json!([]),
         ] {
-            assert_eq!(parsed(nothing), None);
+            assert_eq!(parsed(&nothing), None);
         }
-        let empty = parsed(json!({"name": "sdb", "size": 1, "children": [{"name": "x"}]}));
+        let empty = parsed(&json!({"name": "sdb", "size": 1, "children": [{"name": "x"}]}));
         assert_eq!(empty.unwrap().parts, []);
     }
 
     #[test]
     fn a_part_is_in_use_if_anything_on_it_is() {
-        let found = parsed(json!({"name": "sda", "size": 9, "children": [
+        let found = parsed(&json!({"name": "sda", "size": 9, "children": [
             {"name": "sda1", "size": 9, "fstype": "crypto_LUKS", "children": [
                 {"name": "vault", "size": 8, "children": [
                     {"name": "vg-swap", "size": 7, "mountpoint": "[SWAP]"}]}]}]}));
@@ -280,6 +280,6 @@ mod tests {
         for _ in 0..100 {
             device = json!({"name": "x", "size": 1, "children": [device]});
         }
-        assert_eq!(parsed(device).unwrap().parts[0].in_use, None);
+        assert_eq!(parsed(&device).unwrap().parts[0].in_use, None);
     }
 }

@@ -105,7 +105,7 @@ fn missing_file(set: &Path, manifest: &Manifest) -> Option<String> {
         let found = fs::metadata(set.join(file)).ok().filter(Metadata::is_file);
         match (found, len_bytes) {
             (None, _) => Some(format!("its file {file} is missing")),
-            (Some(found), len_bytes) if found.len() != len_bytes => {
+            (Some(found), Some(len_bytes)) if found.len() != len_bytes => {
                 Some(format!("its file {file} has {} bytes instead of {len_bytes}", found.len()))
             }
             _ => None,

@@ -72,7 +72,7 @@ pub fn verify(request: &DiskVerifyRequest, task: &Task) -> Result<DiskVerifyRepo
             }
         }
     }
-    let read_bytes = manifest.files().iter().map(|(_, len_bytes)| *len_bytes).sum();
+    let read_bytes = manifest.files().iter().filter_map(|(_, len_bytes)| *len_bytes).sum();
     Ok(DiskVerifyReport {
         set: request.set.clone(),
         manifest,

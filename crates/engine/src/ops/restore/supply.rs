@@ -203,7 +203,7 @@ impl<'a> FromFront<'a> {
         let mut bytes = self.buf();
         let start = self.position;
         let len_bytes = self.read(&mut bytes[..PIECE_BYTES as usize])?;
-        let runs = vec![start..start + len_bytes as u64];
+        let runs = std::iter::once(start..start + len_bytes as u64).collect();
         Ok((len_bytes > 0).then_some(Piece { runs, len_bytes, bytes: Some(bytes) }))
     }
 

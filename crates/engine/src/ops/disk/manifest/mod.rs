@@ -158,20 +158,20 @@ impl Manifest {
         medium.sync()
     }
 
-    /// The files of the set, beside the manifest, and how long each is, in bytes.
-    pub fn files(&self) -> Vec<(&str, u64)> {
+    /// The files of the set, beside the manifest, and how long each is if the manifest says so.
+    pub fn files(&self) -> Vec<(&str, Option<u64>)> {
         let table_bytes = self.table.pieces.iter().map(|piece| piece.end - piece.start).sum();
         let boot = self.boot.as_ref();
-        let boot = boot.map(|boot| (BOOT_FILE, boot.range.end - boot.range.start));
+        let boot = boot.map(|boot| (BOOT_FILE, Some(boot.range.end - boot.range.start)));
         let of_partitions =
             self.partitions.iter().filter_map(|partition| match &partition.content {
                 Content::Container => None,
                 Content::Image { file, file_bytes, .. }
                 | Content::SwapHeader { file, file_bytes, .. } => {
-                    Some((file.as_str(), *file_bytes))
+                    Some((file.as_str(), Some(*file_bytes)))
                 }
             });
-        std::iter::once((TABLE_FILE, table_bytes)).chain(boot).chain(of_partitions).collect()
+        std::iter::once((TABLE_FILE, Some(table_bytes))).chain(boot).chain(of_partitions).collect()
     }
 
     /// Reads the manifest `bytes`, which stand in the file `path`.

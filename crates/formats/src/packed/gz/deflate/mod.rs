@@ -13,8 +13,9 @@ use bits::BitWriter;
 use block::Codes;
 use matching::Finder;
 
-/// Content of one block in bytes, about: codes fit what they are made for, and cost some 80 bytes to tell.
-const BLOCK_BYTES: usize = 96 << 10;
+/// Content of one block in bytes: codes fit what they are made for, and cost some 80 bytes to tell. Six of them make
+/// a segment.
+const BLOCK_BYTES: usize = 86 << 10;
 
 /// Compresses segments. What it keeps between two of them is memory only, so a segment's bytes depend on its content
 /// alone.
