@@ -66,7 +66,7 @@ impl ProcessGroup {
         let told = Arc::clone(&end);
         let keeper = thread::Builder::new().name("child".to_string()).spawn(move || {
             let started = command.spawn();
-            let pid = started.as_ref().ok().map(|child| Pid::from_child(child));
+            let pid = started.as_ref().ok().map(Pid::from_child);
             // The one who waits for it does not go away meanwhile.
             let _ = sender.send(started);
             if let Some(pid) = pid {

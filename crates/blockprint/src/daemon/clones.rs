@@ -6,7 +6,7 @@ use engine::backup_name::{BackupName, UNFINISHED};
 use engine::jobs::{Claims, JobId};
 use engine::ops::backup::{self, BackupRequest};
 use engine::partitions::{Compression, Variant};
-use engine::{Error, ErrorKind, LocalTime, Result, Task, Threads};
+use engine::{Error, ErrorKind, LocalTime, Result, Steps, Task, Threads};
 
 use super::inbound::PathText;
 use super::sources::Part;
@@ -84,7 +84,7 @@ fn clone(work: &Work, id: &JobId, wish: &Wish, task: &Task) -> Result<Outcome> {
             limit_bytes_per_s: None,
             threads: Threads::Automatic,
             on_report: work.on_report(id),
-            steps: debug::steps(),
+            steps: ready_once_created(work, id),
         },
         task,
     )?;
@@ -93,9 +93,19 @@ fn clone(work: &Work, id: &JobId, wish: &Wish, task: &Task) -> Result<Outcome> {
         claim(work, id, &source, &folder.join(&planned))?;
     }
     tell(&planned, uuid.or_else(|| plan.filesystem.uuid.clone()));
-    work.post(Event::Ready { id: id.clone() });
     let report = backup::perform(plan, task)?;
     Ok(Outcome { image_bytes: Some(report.image_bytes), verified: report.verified })
+}
+
+/// The first message follows the unfinished file: whoever hears it may look for that.
+fn ready_once_created(work: &Work, id: &JobId) -> Steps {
+    let (work, id, steps) = (work.clone(), id.clone(), debug::steps());
+    Steps::new(move |step| {
+        steps.reach(step);
+        if step == "created" {
+            work.post(Event::Ready { id: id.clone() });
+        }
+    })
 }
 
 fn by_name(name: &str) -> Result<Compression> {
