@@ -31,7 +31,7 @@ pub(super) fn of_the_machine() -> Result<Vec<Device>> {
             devices.push(with_children(block, &mut seen));
         }
     }
-    devices.sort_by(|a, b| (a.kind, natural(&a.name)).cmp(&(b.kind, natural(&b.name))));
+    devices.sort_by_key(|device| (device.kind, natural(&device.name)));
     Ok(devices)
 }
 
