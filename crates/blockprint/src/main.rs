@@ -8,6 +8,7 @@ mod compat;
 mod daemon;
 mod debug;
 mod exit;
+mod journal;
 mod render;
 mod signals;
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::backup_name::{BackupName, UNFINISHED};
-use engine::jobs::{Claims, JobId};
+use engine::backup_name::BackupName;
+use engine::jobs::JobId;
 use engine::ops::backup::{self, BackupRequest};
 use engine::partitions::{Compression, Variant};
 use engine::{Error, ErrorKind, LocalTime, Result, Steps, Task, Threads};
@@ -12,7 +12,7 @@ use super::inbound::PathText;
 use super::sources::Part;
 use super::view::Outcome;
 use super::work::{Event, Work, refuse_relative, resolved};
-use crate::debug;
+use crate::{debug, journal};
 
 /// What a client wants.
 pub(super) struct Wish {
@@ -170,13 +170,5 @@ fn file_name(
 
 /// Nobody else may touch the image, or write to what it is made of.
 fn claim(work: &Work, id: &JobId, source: &Path, image: &Path) -> Result<()> {
-    let image = resolved(image);
-    let mut unfinished = image.clone().into_os_string();
-    unfinished.push(UNFINISHED);
-    let claims = Claims {
-        what: "clone",
-        reads: vec![resolved(source)],
-        writes: vec![image, unfinished.into()],
-    };
-    work.jobs.claim_more(id, claims)
+    work.jobs.claim_more(id, journal::claims("clone", resolved(source), resolved(image)))
 }

@@ -6,7 +6,6 @@
 mod clones;
 mod deletes;
 mod inbound;
-mod leftovers;
 mod line;
 mod log;
 mod outbound;
@@ -36,6 +35,8 @@ use settings::{OnDisconnect, Settings};
 use sources::{Sources, Ticket};
 use view::{Kind, View};
 use work::{Event, Work};
+
+use crate::journal;
 
 /// What addresses begin with.
 pub(crate) const SCHEME: &str = "ipc://";
@@ -78,6 +79,17 @@ pub(crate) fn serve(address: &str) -> ExitCode {
     }
 }
 
+/// Removes the unfinished images of daemons and programs that were killed.
+fn clean(jobs: &Jobs) {
+    let cleaning = journal::clean(jobs, |removed| match removed {
+        Ok(path) => log::info(&format!("removed {}, of a job that was killed", path.display())),
+        Err(error) => log::error(&error.full_sentence()),
+    });
+    if let Err(error) = cleaning {
+        log::error(&error.full_sentence());
+    }
+}
+
 /// What the thread has that has the line.
 struct Core {
     line: Line,
@@ -116,7 +128,7 @@ impl Core {
             log::error(&error.full_sentence());
             Jobs::new(None)
         })?;
-        leftovers::clean(&jobs);
+        clean(&jobs);
         let (post, events) = mpsc::channel();
         let work = Work::new(settings, jobs, sources, post, line.wake());
         Ok(Core {

@@ -1,13 +1,12 @@
 //! What the environment says: stand-ins for other programs, and what happens when the client is gone.
 
 use std::env;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use engine::partitions::Partclone;
 
 use super::log;
+use crate::journal;
 
 /// How the daemon is set up.
 #[derive(Clone, Debug)]
@@ -62,7 +61,7 @@ impl Settings {
                     PRIVATE
                 }),
             },
-            journal: journal_folder(),
+            journal: journal::folder(),
         }
     }
 }
@@ -71,16 +70,6 @@ impl Settings {
 fn mode_of(text: &str) -> Option<u32> {
     let mode = u32::from_str_radix(text, 8).ok()?;
     (mode & !0o644 == 0 && mode & PRIVATE == PRIVATE).then_some(mode)
-}
-
-/// A folder that goes with the start of the system: what was noted before is of no use after it.
-fn journal_folder() -> Option<PathBuf> {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
-    if is_root {
-        return Some(PathBuf::from("/run/blockprint/jobs"));
-    }
-    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    runtime.filter(|path| path.is_absolute()).map(|path| path.join("blockprint/jobs"))
 }
 
 #[cfg(test)]

@@ -35,13 +35,15 @@ pub struct Leftover {
     pub reads: Vec<PathBuf>,
     /// Devices and files that were written.
     pub writes: Vec<PathBuf>,
-    note: Note,
+    path: PathBuf,
+    /// Held locked.
+    _file: File,
 }
 
 impl Leftover {
-    /// Removes the note.
+    /// Removes the note. One that is only dropped is found again another time.
     pub fn forget(self) {
-        drop(self.note);
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -145,7 +147,8 @@ fn left_at(path: &Path) -> Option<Leftover> {
         what: last["what"].as_str()?.to_string(),
         reads: paths("reads")?,
         writes: paths("writes")?,
-        note: Note { path: path.to_owned(), file },
+        path: path.to_owned(),
+        _file: file,
     })
 }
 
@@ -213,7 +216,9 @@ mod tests {
         std::mem::forget(note);
         let mut left = journal.leftovers().unwrap();
         assert!(journal.leftovers().unwrap().is_empty(), "one who has found it holds it");
-        let left = left.pop().unwrap();
+        // It could not be dealt with: another time, then.
+        drop(left.pop().unwrap());
+        let left = journal.leftovers().unwrap().pop().unwrap();
         assert_eq!(
             (left.what.as_str(), &left.reads),
             ("backup", &[claims().reads, claims().reads].concat())
