@@ -5,7 +5,7 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use engine::backup_name::{BackupName, UNFINISHED};
 use engine::jobs::{Claims, Jobs};
@@ -41,10 +41,10 @@ pub(crate) fn claims(what: &'static str, source: PathBuf, image: PathBuf) -> Cla
 pub(crate) fn clean(
     jobs: &Jobs,
     hear: impl Fn(Result<&Path>) + Send + 'static,
-) -> Result<Option<JoinHandle<()>>> {
+) -> Result<()> {
     let left = jobs.leftovers()?;
     if left.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
     let clean = move || {
         for left in left {
@@ -56,7 +56,7 @@ pub(crate) fn clean(
         }
     };
     let started = thread::Builder::new().name("leftovers".to_string()).spawn(clean);
-    started.map(Some).map_err(|cause| Error::io("cannot start a thread that cleans", cause))
+    started.map(drop).map_err(|cause| Error::io("cannot start a thread that cleans", cause))
 }
 
 /// Removes an unfinished image; other files are left alone. False if it has to be tried again another time.

@@ -12,6 +12,8 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::host::{Needs, Outcome, Program, Running, TempDir, require, skip, tool, try_run};
 
+use crate::support::jobs_folder;
+
 /// A client with PyYAML and libzmq, and the daemon that it started.
 pub(crate) struct Client {
     python: Child,
@@ -210,7 +212,7 @@ pub(crate) fn apart_core(scratch: &TempDir) -> Program {
     if !link.exists() {
         symlink(env!("CARGO_BIN_EXE_blockprint"), &link).unwrap();
     }
-    Program::new(link).env("RUST_LOG", "info")
+    Program::new(link).env("RUST_LOG", "info").env("BLOCKPRINT_JOBS", jobs_folder(scratch))
 }
 
 /// The same, with stand-ins for partclone and lsblk.

@@ -18,6 +18,12 @@ pub(crate) fn blockprint(scratch: &TempDir) -> Program {
     Program::new(env!("CARGO_BIN_EXE_blockprint"))
         .env("XDG_STATE_HOME", scratch.join("state"))
         .env("BLOCKPRINT_CACHE", scratch.join("cache"))
+        .env("BLOCKPRINT_JOBS", jobs_folder(scratch))
+}
+
+/// Where jobs of this test are noted. What processes of others leave, and others of this one, is none of theirs.
+pub(crate) fn jobs_folder(scratch: &TempDir) -> PathBuf {
+    scratch.join("state/jobs")
 }
 
 /// `blockprint copy SOURCE TARGET`, to which options can be added.

@@ -77,7 +77,7 @@ fn jobs(task: &Task) -> Result<Jobs> {
         Ok(jobs)
     });
     noted.or_else(|error| {
-        task.warn(error.full_sentence());
+        task.note(error.full_sentence());
         Jobs::new(None)
     })
 }
