@@ -11,5 +11,4 @@ mod used;
 
 pub use layer::UsedOnly;
 pub use probe::{Filesystem, probe};
-pub use state::unclean;
 pub use used::{Used, used_blocks};

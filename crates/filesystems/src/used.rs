@@ -29,7 +29,7 @@ pub enum Used {
 /// Asks partclone which blocks of the unmounted filesystem on `device` are used: starts it as for a clone, reads header
 /// and bitmap from its stream, ends it. The map is believed only if its checksums are right, its numbers agree with each
 /// other, and its size with that of the device and of the filesystem's own superblock; and if the filesystem has no journal
-/// that has to be replayed first ([`unclean`](crate::unclean)).
+/// that has to be replayed first, and is not FAT12, of which partclone knows too little.
 ///
 /// # Errors
 ///

@@ -1,28 +1,21 @@
-//! Whether a filesystem holds changes that only its journal knows: what it allocated there, no map of used blocks shows.
+//! Whether a filesystem holds what partclone does not see: changes that only a journal knows, the files of FAT12.
 
 mod xfs;
-
-use std::path::Path;
 
 use image::{Medium, Result};
 
 use crate::partclone::Variant;
-use crate::probe;
 use crate::superblock::{self, Superblock};
 
-/// Why the filesystem on `device` must not be given to partclone, a sentence without a full stop: it was not cleanly
+/// Why the filesystem on `medium` must not be given to partclone, a sentence without a full stop: it was not cleanly
 /// unmounted, and what its journal or log knows would be missing in the map, and in an image. Of XFS and btrfs
-/// partclone 0.3.23 does not notice that, and reports success.
+/// partclone 0.3.23 does not notice that, and reports success. Nor must FAT12: it leaves data of the files out of the map.
 ///
 /// What is not read here is left to partclone: FAT has no journal, and it looks at NTFS's mark itself.
 ///
 /// # Errors
 ///
-/// Those of opening and reading `device`.
-pub fn unclean(variant: Variant, device: &Path) -> Result<Option<String>> {
-    of(variant, &*probe::open(device)?)
-}
-
+/// Those of reading `medium`.
 pub(crate) fn of(variant: Variant, medium: &dyn Medium) -> Result<Option<String>> {
     let at = |offset| superblock::read(medium, offset);
     let reason = match variant.name() {
@@ -31,6 +24,7 @@ pub(crate) fn of(variant: Variant, medium: &dyn Medium) -> Result<Option<String>
         "btrfs" => btrfs(&at(64 << 10)?),
         "f2fs" => f2fs(&at(1024)?, medium)?,
         "exfat" => exfat(&at(0)?),
+        "vfat" | "fat" | "fat12" | "fat16" | "fat32" => fat(&at(0)?),
         _ => None,
     };
     Ok(reason.map(str::to_string))
@@ -57,6 +51,19 @@ fn exfat(block: &Superblock) -> Option<&'static str> {
     (block.u16(106) & DIRTY != 0).then_some(UNCLEAN)
 }
 
+/// The number of clusters alone says which FAT it is.
+fn fat(block: &Superblock) -> Option<&'static str> {
+    const FAT12_CLUSTERS: u64 = 4085;
+    let either = |short, long| if short > 0 { short } else { long };
+    let (sector_bytes, cluster_sectors) = (block.u16(11).max(1), u64::from(block.byte(13)).max(1));
+    let sectors = either(block.u16(19), block.u32(32));
+    let table_sectors = u64::from(block.byte(16)) * either(block.u16(22), block.u32(36));
+    let root_sectors = (block.u16(17) * 32).div_ceil(sector_bytes);
+    let data_sectors = sectors.saturating_sub(block.u16(14) + table_sectors + root_sectors);
+    (data_sectors / cluster_sectors < FAT12_CLUSTERS)
+        .then_some("it is FAT12, whose used blocks partclone does not find")
+}
+
 /// There are two checkpoints, the newer of which counts; one that was written at an unmount says so.
 fn f2fs(block: &Superblock, medium: &dyn Medium) -> Result<Option<&'static str>> {
     const UNMOUNTED: u64 = 1;
@@ -75,11 +82,16 @@ fn f2fs(block: &Superblock, medium: &dyn Medium) -> Result<Option<&'static str>>
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use testkit::host::{self, Filesystem, Needs, TempDir};
 
     use super::*;
+    use crate::probe;
+
+    fn unclean(variant: Variant, device: &Path) -> Result<Option<String>> {
+        of(variant, &*probe::open(device)?)
+    }
 
     fn variant(name: &str) -> Variant {
         Variant::by_name(name).unwrap()
@@ -148,6 +160,17 @@ mod tests {
             assert_eq!(now.as_deref(), Some(UNCLEAN), "in {round}");
             drop(mounted);
             assert_eq!(unclean(variant("xfs"), &path).unwrap(), None, "after {round}");
+        }
+    }
+
+    #[test]
+    fn fat12_is_told_from_the_others() {
+        let Some(folder) = host::require(&Needs::none().tools(&["mkfs.vfat"])) else { return };
+        let cases = [("12", 4, true), ("16", 16, false), ("32", 64, false)];
+        for (bits, mib, refused) in cases {
+            let path = made(&folder, "vfat", &["-F", bits], mib);
+            let reason = unclean(variant("vfat"), &path).unwrap();
+            assert_eq!(reason.is_some_and(|reason| reason.contains("FAT12")), refused, "{bits}");
         }
     }
 

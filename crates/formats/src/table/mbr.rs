@@ -153,6 +153,14 @@ impl Mbr {
         primary.chain(logical).collect()
     }
 
+    /// Where behind the last partition, which ends before the sector `end`, something begins that holds nothing: an extended
+    /// partition or a boot record.
+    pub(super) fn next_behind(&self, end: u64) -> Option<u64> {
+        let partitions = entries(&self.sector0).map(|entry| entry.start);
+        let records = self.chain.iter().map(|link| link.lba);
+        partitions.chain(records).filter(|&start| start >= end).min()
+    }
+
     /// Lets partition `number` end before the sector `end`, and what it lies in as well.
     pub(super) fn set_end(&mut self, number: u32, end: u64) {
         let last_chs = chs::address(end - 1);

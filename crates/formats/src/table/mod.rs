@@ -216,7 +216,8 @@ impl Table {
     }
 
     /// Lets the last partition reach to the end of the disk, rounded down to `alignment_bytes`, along with the extended
-    /// partition that it may lie in, and returns it as it is then. It never gets smaller. An MBR ends at 2³² sectors.
+    /// partition that it may lie in, and returns it as it is then. It never gets smaller. An MBR ends at 2³² sectors, and an
+    /// empty extended partition stays where it is.
     ///
     /// # Errors
     ///
@@ -229,7 +230,10 @@ impl Table {
         };
         let end = match &self.scheme {
             Scheme::Gpt(gpt) => gpt.usable().end,
-            Scheme::Mbr(_) => self.disk_sectors.min(mbr::SECTORS_MAX),
+            Scheme::Mbr(mbr) => {
+                let next = mbr.next_behind(last.range.end / sector_bytes);
+                next.unwrap_or(self.disk_sectors.min(mbr::SECTORS_MAX))
+            }
         };
         let alignment = (alignment_bytes / sector_bytes).max(1);
         let end = end - end % alignment;
