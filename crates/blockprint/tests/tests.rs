@@ -44,6 +44,7 @@ mod make;
 mod make_faults;
 mod make_kill;
 mod partition_damage;
+mod partition_kill;
 mod partition_image;
 mod partition_roundtrip;
 mod peer;
