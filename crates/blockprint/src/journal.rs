@@ -38,10 +38,7 @@ pub(crate) fn claims(what: &'static str, source: PathBuf, image: PathBuf) -> Cla
 /// # Errors
 ///
 /// Those of the journal.
-pub(crate) fn clean(
-    jobs: &Jobs,
-    hear: impl Fn(Result<&Path>) + Send + 'static,
-) -> Result<()> {
+pub(crate) fn clean(jobs: &Jobs, hear: impl Fn(Result<&Path>) + Send + 'static) -> Result<()> {
     let left = jobs.leftovers()?;
     if left.is_empty() {
         return Ok(());

@@ -1,14 +1,15 @@
 //! The daemon and its client: beginning and end, requests of every form, disks, and clients that misbehave.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::host::{Needs, Program};
 
 use crate::daemon_client::{
-    Client, HEAD, TAIL, address, apart_core, require_client, stand_in, stand_ins_for_partclone,
-    with_stand_ins,
+    Client, HEAD, TAIL, address, apart_core, is_end, require_client, stand_in,
+    stand_ins_for_partclone, with_stand_ins,
 };
 use crate::support::{names, until};
 
@@ -147,10 +148,15 @@ fn a_failing_lsblk_leaves_what_was_seen_before_and_stops_nothing() {
         stand_in(&scratch, "lsblk", body);
         assert_eq!(client.status()["sources"], seen, "{body}");
     }
-    // One that hangs is answered for, and the end does not wait for it.
-    stand_in(&scratch, "lsblk", "exec sleep 1000");
+    // One that hangs is answered for; the end does not wait for it, and ends it with all that it has started.
+    stand_in(&scratch, "lsblk", "sleep 1000 &\necho $! > \"$0.started\"\nwait");
     assert_eq!(client.status()["sources"], seen);
     client.end().1.expect_ok();
+    let started = fs::read_to_string(scratch.join("lsblk.started")).unwrap();
+    let process = Path::new("/proc").join(started.trim()).join("cmdline");
+    until("nothing is left of it", || {
+        fs::read(&process).is_ok_and(|line| line.is_empty()) || !process.exists()
+    });
 }
 
 #[test]
@@ -208,6 +214,32 @@ fn a_client_that_is_gone_is_waited_for_and_then_nobody_is_left() {
     let Some(scratch) = require_client(&Needs::none()) else { return };
     let client = Client::start(&scratch, with_stand_ins(&scratch));
     let core = client.crash();
+    core.wait_at_most(Duration::from_secs(30)).expect_ok();
+}
+
+#[test]
+fn a_client_that_comes_again_in_time_finds_its_jobs() {
+    let Some(scratch) = require_client(&Needs::none()) else { return };
+    fs::write(scratch.join("content"), vec![5; 400_000]).unwrap();
+    stand_ins_for_partclone(&scratch, "0.6");
+    let folder = scratch.join("images");
+    fs::create_dir(&folder).unwrap();
+    let mut client = Client::start(&scratch, with_stand_ins(&scratch));
+    let shown = folder.display();
+    client.say(format!("type: clone\nsource: /dev/sdy2\ndestination: {shown}\nname: n"));
+    let id = client.next_of("clone")["id"].clone();
+    let core = client.crash();
+    let mut client = Client::bind(&scratch);
+    assert_ne!(client.status()["sources"], json!([]));
+    let last = loop {
+        let message = client.next();
+        if is_end(&message) {
+            break message;
+        }
+    };
+    assert_eq!((&last["id"], &last["complete"]), (&id, &json!(1.0)));
+    client.say("type: kill-request");
+    while client.next()["status"] != "dying" {}
     core.wait_at_most(Duration::from_secs(30)).expect_ok();
 }
 

@@ -237,6 +237,8 @@ fn a_failure_has_a_reason_or_is_the_word_failed() {
         let last = &messages[messages.len() - 1];
         assert_eq!(last["type"], "clone-failed", "{body}");
         assert_eq!(last["error"], error, "{body}");
+        let detail = last["detail"].as_str().unwrap_or_default();
+        assert_eq!(body.contains("strange"), detail.contains("strange words"), "{last}");
         assert_eq!(names(&folder), [] as [&str; 0]);
     }
     client.end().1.expect_ok();

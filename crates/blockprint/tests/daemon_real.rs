@@ -6,13 +6,21 @@ use std::path::Path;
 use serde_json::Value;
 use testkit::host::{LoopDevice, LoopOptions, Mount, Needs, fsck, partition_image, run, tool};
 
-use crate::daemon_client::{Client, apart_core, require_client};
+use crate::daemon_client::{Client, apart_core, is_end, require_client};
 use crate::support::{MIB, names, overwrite};
 
 #[test]
 fn a_filesystem_goes_through_an_image_to_another_partition() {
-    let tools =
-        ["sfdisk", "partx", "e2fsck", "partclone.ext4", "partclone.chkimg", "gzip", "lsblk"];
+    let tools = [
+        "sfdisk",
+        "partx",
+        "e2fsck",
+        "partclone.ext4",
+        "partclone.chkimg",
+        "gzip",
+        "lsblk",
+        "sha256sum",
+    ];
     let Some(scratch) = require_client(&Needs::root().filesystems(&["ext4"]).tools(&tools)) else {
         return;
     };
@@ -59,6 +67,9 @@ fn a_filesystem_goes_through_an_image_to_another_partition() {
     let image = Path::new(last["destination"].as_str().unwrap()).to_path_buf();
     assert!(image.to_str().unwrap().ends_with(".apt.ext4.gz"), "{}", image.display());
     assert_eq!(last["image_size"], fs::metadata(&image).unwrap().len());
+    let sums = tool("sha256sum").arg(&image).output().unwrap().stdout;
+    let sum = String::from_utf8_lossy(&sums).split(' ').next().unwrap().to_string();
+    assert_eq!(last["sha256"].as_str().unwrap(), sum);
     let plain = scratch.join("plain");
     let unpack = tool("gzip").arg("-dc").arg(&image).output().unwrap();
     fs::write(&plain, unpack.stdout).unwrap();
@@ -90,6 +101,25 @@ fn a_filesystem_goes_through_an_image_to_another_partition() {
             .say(format!("type: clone\nsource: {}\ndestination: /tmp\nname: n", target.display()));
         let refused = client.next_of("clone-failed");
         assert!(refused["error"].as_str().unwrap().contains("mounted"), "{refused}");
+    }
+    // Two clones share a source; to whom it is under another name is all the same.
+    let link = scratch.join("by-label");
+    std::os::unix::fs::symlink(&source, &link).unwrap();
+    for (name, source) in [("first", &source), ("second", &link)] {
+        let (source, folder) = (source.display(), folder.display());
+        client.say(format!("type: clone\nsource: {source}\ndestination: {folder}\nname: {name}"));
+    }
+    let mut twins = Vec::new();
+    while twins.len() < 2 {
+        let message = client.next();
+        if is_end(&message) {
+            assert_eq!(message["complete"], 1.0, "{message}");
+            assert_eq!(message["source_uuid"], part["uuid"]);
+            twins.push(Path::new(message["destination"].as_str().unwrap()).to_path_buf());
+        }
+    }
+    for twin in twins {
+        fs::remove_file(twin).unwrap();
     }
     // Renamed, it is known by its content; damaged or too large, it is refused.
     let renamed = folder.join("renamed by hand.img");

@@ -30,7 +30,12 @@ pub(crate) fn some_moment(rng: &mut Rng, whole: Duration) {
 
 /// A file with an ext4 in it, of which `noise_bytes` are used and cannot be compressed.
 #[track_caller]
-pub(crate) fn make_noisy_ext4(scratch: &TempDir, name: &str, size_bytes: u64, noise_bytes: u64) -> PathBuf {
+pub(crate) fn make_noisy_ext4(
+    scratch: &TempDir,
+    name: &str,
+    size_bytes: u64,
+    noise_bytes: u64,
+) -> PathBuf {
     let (path, content) = (scratch.join(name), scratch.join(format!("{name}.content")));
     fs::create_dir(&content).unwrap();
     make(&content.join("noise"), 11, &[Part::Noise(noise_bytes), Part::Hole(MIB)]);
@@ -178,7 +183,8 @@ fn what_another_program_left_unfinished_is_its_own() {
     let other = scene.folder.join("m-2026-03-04T0506.apt.ext4.zst.inprogress");
     fs::write(&other, "precious").unwrap();
     let before = names(&scene.folder);
-    backup(&scene.scratch, &scene.scratch.join("disk"), scene.scratch.path()).run().expect_ok();
+    let disk = make_noisy_ext4(&scene.scratch, "small", 8 * MIB, MIB);
+    backup(&scene.scratch, &disk, scene.scratch.path()).run().expect_ok();
     assert_eq!(names(&scene.folder), before);
     running.signal("CONT");
     running.wait().expect_ok();
@@ -193,11 +199,13 @@ fn a_backup_or_a_restore_that_is_told_to_end_leaves_nothing() {
     let [file, expected] = ["target", "expected"].map(|name| scene.scratch.join(name));
     File::create(&file).unwrap().set_len(64 * MIB).unwrap();
     let target = attach(&file);
-    let restore =
-        |scratch: &TempDir| blockprint(scratch).args(["restore", "--yes"]).arg(&image).arg(target.path());
+    let restore = |scratch: &TempDir| {
+        blockprint(scratch).args(["restore", "--yes"]).arg(&image).arg(target.path())
+    };
     let backup_takes = scene.whole;
     let restore_takes = restore(&scene.scratch).run().expect_ok().elapsed;
-    fs::copy(target.path(), &expected).unwrap();
+    // A device is no file that `fs::copy` takes.
+    fs::write(&expected, fs::read(target.path()).unwrap()).unwrap();
     let mut in_time = [0; 2];
     for _ in 0..ROUNDS {
         scene.whole = backup_takes;
@@ -248,7 +256,8 @@ fn a_partclone_that_is_killed_while_it_is_asked_for_the_map_makes_no_wrong_image
         if result["variant"] == "dd" {
             in_time += 1;
             let warnings = outcome.events("warning");
-            let says = |event: &serde_json::Value| event["message"].to_string().contains("raw bytes");
+            let says =
+                |event: &serde_json::Value| event["message"].to_string().contains("raw bytes");
             assert!(warnings.iter().any(says), "{outcome}");
             let unpacked = scene.scratch.join("unpacked");
             run(tool("zstd").args(["-dqf", "-o"]).arg(&unpacked).arg(&image));

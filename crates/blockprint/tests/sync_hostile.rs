@@ -127,7 +127,7 @@ impl Stage {
 }
 
 /// The most memory that a process held until it is over. One that does not end is ended.
-fn watch(pid: u32, is_over: &AtomicBool) -> u64 {
+pub(crate) fn watch(pid: u32, is_over: &AtomicBool) -> u64 {
     let start = Instant::now();
     let mut peak = 0;
     while !is_over.load(Ordering::Relaxed) {

@@ -209,7 +209,7 @@ mod tests {
             File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
         }
         tidy_to(folder.path(), own[1], || u64::MAX);
-        assert_eq!(names(folder.path()), [others[1], own[1], own[2], others[0], others[2]]);
+        assert_eq!(names(folder.path()), [own[1], own[2], others[1], others[0], others[2]]);
         // The oldest two have to go for so much; the newest stays whatever it takes.
         tidy_to(folder.path(), own[1], || 128 << 10);
         assert_eq!(names(folder.path()), [own[1], own[2], others[2]]);

@@ -55,4 +55,4 @@ pub use image::ranges::RangeSet;
 pub use image::units::Bytes;
 pub use image::{Error, ErrorKind, Extent, ExtentKind, Listener, Phase, Progress, Result, Task};
 pub use sys::holders::{Holders, HoldingDevice, HoldingKind};
-pub use sys::{LocalTime, MountEntry, Namespace, kill_self, raise_stop};
+pub use sys::{LocalTime, MountEntry, Namespace, ProcessGroup, kill_self, raise_stop};

@@ -12,8 +12,8 @@ use engine::partitions::Compression;
 use engine::{Error, Result, Task};
 
 use crate::args::{BackupArgs, Common, CompressionArg};
-use crate::{debug, journal};
 use crate::render::{Face, Report, Wanted, json, text};
+use crate::{debug, journal};
 
 pub(super) fn run(args: BackupArgs, common: &Common, face: &Face) -> Result<ExitCode> {
     if disk::has_table(&args.source)? {
@@ -70,7 +70,9 @@ fn jobs(task: &Task) -> Result<Jobs> {
         while let Ok(removed) = heard.recv_timeout(until.saturating_duration_since(Instant::now()))
         {
             match removed {
-                Ok(path) => task.note(format!("removed {}, of a job that was killed", path.display())),
+                Ok(path) => {
+                    task.note(format!("removed {}, of a job that was killed", path.display()))
+                }
                 Err(error) => task.warn(error.full_sentence()),
             }
         }

@@ -9,6 +9,7 @@ use engine::partitions::{Compression, Variant};
 use engine::{Error, ErrorKind, LocalTime, Result, Steps, Task, Threads};
 
 use super::inbound::PathText;
+use super::log;
 use super::sources::Part;
 use super::view::Outcome;
 use super::work::{Event, Work, refuse_relative, resolved};
@@ -94,7 +95,13 @@ fn clone(work: &Work, id: &JobId, wish: &Wish, task: &Task) -> Result<Outcome> {
     }
     tell(&planned, uuid.or_else(|| plan.filesystem.uuid.clone()));
     let report = backup::perform(plan, task)?;
-    Ok(Outcome { image_bytes: Some(report.image_bytes), verified: report.verified })
+    let sha256 = match report.verified {
+        true => backup::sha256(&report.destination, task)
+            .map_err(|error| log::warn(&error.full_sentence()))
+            .ok(),
+        false => None,
+    };
+    Ok(Outcome { image_bytes: Some(report.image_bytes), verified: report.verified, sha256 })
 }
 
 /// The first message follows the unfinished file: whoever hears it may look for that.

@@ -49,6 +49,8 @@ const AWAY: Duration = Duration::from_secs(5);
 /// At the end, jobs have so long to stop, and what they said to be handed over.
 const STOP_WITHIN: Duration = Duration::from_millis(500);
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(300);
+/// What lists disks has so long to be ended.
+const GIVE_UP_WITHIN: Duration = Duration::from_millis(200);
 /// So often jobs are looked at, and the rest.
 const TICK: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_millis(500);
@@ -182,6 +184,7 @@ impl Core {
         }
         self.say(outbound::dying());
         self.line.hand_over(HAND_OVER_WITHIN);
+        self.work.sources.end(GIVE_UP_WITHIN);
     }
 
     /// Takes a message, and says whether it asks for the end.
@@ -302,7 +305,7 @@ impl Core {
                     Err(error) => log::error(&format!("job {id}: {}", error.full_sentence())),
                 }
                 if let Some(view) = self.views.remove(&id) {
-                    let messages = view.ended(result.as_ref().copied());
+                    let messages = view.ended(result.as_ref().cloned());
                     messages.into_iter().for_each(|message| self.say(message));
                 }
             }

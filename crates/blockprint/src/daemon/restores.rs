@@ -52,5 +52,5 @@ fn restore(work: &Work, id: &JobId, wish: &Wish, task: &Task) -> Result<Outcome>
     )?;
     work.post(Event::Ready { id: id.clone() });
     let report = restore::perform(plan, task)?;
-    Ok(Outcome { image_bytes: None, verified: report.verified })
+    Ok(Outcome { verified: report.verified, ..Outcome::default() })
 }

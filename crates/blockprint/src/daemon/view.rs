@@ -41,12 +41,14 @@ pub(super) struct View {
 }
 
 /// What a job that ended well has to say of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// Size of the image that was made, in bytes.
     pub(super) image_bytes: Option<u64>,
     /// Whether it was read back.
     pub(super) verified: bool,
+    /// The digest of an image that was read back.
+    pub(super) sha256: Option<String>,
 }
 
 /// At the latest then a client hears that its request is being worked on: it waits 500 ms.
@@ -56,7 +58,7 @@ const APART: Duration = Duration::from_millis(50);
 /// So often the standing of a job is told, where partclone does not say when.
 const STANDING_EVERY: Duration = Duration::from_millis(500);
 /// So often it is said that a job is syncing.
-const SYNCING_EVERY: Duration = Duration::from_millis(900);
+const SYNCING_EVERY: Duration = Duration::from_millis(700);
 /// A job that runs is never further, in ten thousandths.
 const NEARLY: u32 = 9999;
 
@@ -199,6 +201,7 @@ impl View {
         if outcome.verified {
             end = end.yes_or_no("verified", true);
         }
+        end = end.text_if("sha256", outcome.sha256.as_deref());
         messages.push(end.finish());
         messages
     }
@@ -342,12 +345,13 @@ mod tests {
     fn a_clone_that_ends_at_once_has_told_all_its_stations() {
         let mut view = view(Kind::Clone);
         view.named("/dev/sdb1".into(), "/srv/y".into(), Some("12 34".into()));
-        let outcome = Outcome { image_bytes: Some(77), verified: true };
+        let sha256 = Some("0f".to_string());
+        let outcome = Outcome { image_bytes: Some(77), verified: true, sha256 };
         let messages = view.ended(Ok(outcome));
         assert_eq!(messages.len(), 3);
         assert!(messages[1].ends_with("complete: 0.9999\nsyncing: true\n"), "{}", messages[1]);
         assert!(messages[2].contains("source_uuid: \"12 34\"\ncomplete: 1.0\nsyncing: false\n"));
-        assert!(messages[2].ends_with("image_size: 77\nverified: true\n"));
+        assert!(messages[2].ends_with("image_size: 77\nverified: true\nsha256: \"0f\"\n"));
     }
 
     #[test]

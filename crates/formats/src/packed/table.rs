@@ -33,7 +33,8 @@ impl Table {
     /// What its bytes begin with.
     pub const MARK: [u8; 8] = *b"BPSEGTAB";
     /// The longest content of a segment that a table is believed, in bytes: as much memory is taken for one.
-    pub const SEGMENT_BYTES_MAX: u32 = 64 << 20;
+    /// Ours have at most 4 MiB.
+    pub const SEGMENT_BYTES_MAX: u32 = 16 << 20;
     /// The longest packed segment that a table is believed, in bytes: one that could not be made shorter is a little
     /// longer than its content.
     pub const PACKED_BYTES_MAX: u32 = Self::SEGMENT_BYTES_MAX + (1 << 20);

@@ -7,6 +7,8 @@ use std::ops::Range;
 pub struct UsedBlocks {
     bits: Vec<u8>,
     total: u64,
+    /// What stood behind the last block, in the last byte: partclone sets it for some filesystems, and not for others.
+    spare: u8,
     /// Used blocks before each piece of `bits`, and before its end.
     ranks: Vec<u64>,
 }
@@ -21,17 +23,20 @@ const RUN_PIECES_MAX: u64 = 1024;
 
 impl UsedBlocks {
     /// The blocks whose bits are set: bit `i % 8`, least significant first, of byte `i / 8`. `bits` has
-    /// `total.div_ceil(8)` bytes; bits behind the last block are cleared.
+    /// `total.div_ceil(8)` bytes; bits behind the last block count for nothing.
     ///
     /// # Panics
     ///
     /// If `bits` has another length.
     pub fn new(mut bits: Vec<u8>, total: u64) -> Self {
         assert_eq!(bits.len() as u64, total.div_ceil(8), "a bit for each of {total} blocks");
+        let mut spare = 0;
         if let Some(last) = bits.last_mut()
             && !total.is_multiple_of(8)
         {
-            *last &= (1 << (total % 8)) - 1;
+            let blocks = (1 << (total % 8)) - 1;
+            spare = *last & !blocks;
+            *last &= blocks;
         }
         let mut ranks = Vec::with_capacity(bits.len() / PIECE_BYTES + 2);
         let mut used = 0;
@@ -40,7 +45,7 @@ impl UsedBlocks {
             used += count(piece);
         }
         ranks.push(used);
-        UsedBlocks { bits, total, ranks }
+        UsedBlocks { bits, total, spare, ranks }
     }
 
     /// How many blocks there are.
@@ -120,9 +125,13 @@ impl UsedBlocks {
         (block..end.min(self.total), is_used)
     }
 
-    /// The bits.
-    pub fn bits(&self) -> &[u8] {
-        &self.bits
+    /// The bits as they were given, with what stood behind the last block.
+    pub fn map(&self) -> Vec<u8> {
+        let mut map = self.bits.clone();
+        if let Some(last) = map.last_mut() {
+            *last |= self.spare;
+        }
+        map
     }
 
     /// The first byte, from the beginning of `piece`, that belongs to no piece whose blocks are all as `is_used` says.

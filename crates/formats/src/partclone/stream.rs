@@ -74,8 +74,9 @@ impl Stream {
         if part.start < self.layout.data_offset {
             out.clear();
             out.extend(self.header.encode());
-            out.extend(self.used.bits());
-            out.extend(checksum(self.used.bits()).to_le_bytes());
+            let map = self.used.map();
+            out.extend(&map);
+            out.extend(checksum(&map).to_le_bytes());
             return Ok(());
         }
         // What was there before is overwritten: memory that is used again is not cleared.

@@ -87,6 +87,18 @@ fn a_partition_that_reaches_the_end_already_does_not_grow_nor_shrink() {
 }
 
 #[test]
+fn a_partition_before_an_empty_extended_one_grows_up_to_it() {
+    let script = "label: dos\nsize=10M\nstart=40M,size=20M,type=5\n";
+    let Some((scratch, medium)) = disk(script, 100 * MIB) else { return };
+    let mut table = read(&medium);
+    let grown = table.grow_last(MIB).unwrap();
+    assert_eq!((grown.number, grown.range.end), (1, 40 * MIB));
+    table.write(&medium).unwrap();
+    assert_verified(&scratch.join("disk"));
+    assert_eq!(read(&medium).partitions(), table.partitions());
+}
+
+#[test]
 fn an_mbr_does_not_grow_beyond_what_it_can_count() {
     let Some((scratch, medium)) = disk(MBR, 100 * MIB) else { return };
     medium.set_len(3 << 40).unwrap();

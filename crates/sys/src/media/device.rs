@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use image::{Error, ErrorKind, Extent, ExtentKind, Medium, Result};
 
+use super::claim::SharedClaim;
 use super::direct::Direct;
 use super::{
     Access, WRITEBACK_EVERY_BYTES, begin_writeback, failed, is_unsupported, read_all, write_all,
@@ -30,6 +31,8 @@ pub struct DeviceMedium {
     logical_sector_bytes: u32,
     physical_sector_bytes: u32,
     direct: Option<Direct>,
+    /// Keeps others away from what is only read.
+    _claim: Option<SharedClaim>,
     cannot_zero: AtomicBool,
     cannot_discard: AtomicBool,
     /// Bytes written since it was opened.
@@ -44,24 +47,24 @@ impl DeviceMedium {
     /// `NotFound`, `Denied`; `InUse` if it is mounted or claimed by somebody else; `Invalid` if it is no block
     /// device.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
-        DeviceMedium::open_as(path, access, access == Access::Write)
+        DeviceMedium::open_as(path, access, None)
     }
 
     /// Opens a block device for reading, and claims it as for writing: nobody can mount it meanwhile, so that what is
-    /// read stays what it is.
+    /// read stays what it is. Others of this process may do the same with it.
     ///
     /// # Errors
     ///
     /// As [`open`](DeviceMedium::open).
     pub fn open_claimed(path: &Path) -> Result<Self> {
-        DeviceMedium::open_as(path, Access::Read, true)
+        let claim = SharedClaim::of(path).map_err(|cause| cannot_open(path, cause))?;
+        DeviceMedium::open_as(path, Access::Read, Some(claim))
     }
 
-    fn open_as(path: &Path, access: Access, claimed: bool) -> Result<Self> {
-        let name = path.display().to_string();
+    fn open_as(path: &Path, access: Access, claim: Option<SharedClaim>) -> Result<Self> {
         let write = access == Access::Write;
         let look = || -> io::Result<(File, u64, (u32, u32))> {
-            let flags = if claimed { libc::O_EXCL } else { 0 };
+            let flags = if write { libc::O_EXCL } else { 0 };
             let file = OpenOptions::new().read(true).write(write).custom_flags(flags).open(path)?;
             if !file.metadata()?.file_type().is_block_device() {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no block device"));
@@ -73,16 +76,17 @@ impl DeviceMedium {
             let sectors = ioctl::sector_sizes_bytes(file.as_fd())?;
             Ok((file, size_bytes, sectors))
         };
-        let (file, size_bytes, (logical, physical)) = look()
-            .map_err(|cause| Error::io(format!("cannot open {name}"), cause).at(&name, None))?;
+        let (file, size_bytes, (logical, physical)) =
+            look().map_err(|cause| cannot_open(path, cause))?;
         let direct = Direct::open(path, write, logical);
         Ok(DeviceMedium {
             file,
-            name,
+            name: path.display().to_string(),
             size_bytes,
             logical_sector_bytes: logical,
             physical_sector_bytes: physical,
             direct,
+            _claim: claim,
             cannot_zero: AtomicBool::new(false),
             cannot_discard: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
@@ -228,4 +232,9 @@ impl Medium for DeviceMedium {
     fn block_size_bytes(&self) -> u64 {
         u64::from(self.physical_sector_bytes).clamp(512, 64 << 10).next_power_of_two()
     }
+}
+
+fn cannot_open(path: &Path, cause: io::Error) -> Error {
+    let name = path.display().to_string();
+    Error::io(format!("cannot open {name}"), cause).at(name, None)
 }

@@ -1,5 +1,6 @@
 //! The media that Linux has: regular files, block devices, directories that name them.
 
+mod claim;
 mod device;
 mod direct;
 mod directory;

@@ -35,17 +35,24 @@ pub(super) fn read(message: &[u8]) -> Option<Lines> {
 }
 
 impl Lines {
-    /// Whether every value may be taken as it stands.
-    pub(super) fn is_plain(&self) -> bool {
-        !self.has_marks.contains(&true)
-    }
-
-    /// These, but those values that are marked as `strict` has them.
-    pub(super) fn with_quoted_of(mut self, strict: &Fields) -> Fields {
+    /// These, but those values that are marked as `strict` has them: the message as YAML, if it is any, else each line.
+    pub(super) fn with_quoted_of(mut self, strict: Option<&Fields>) -> Fields {
         for ((key, value), has_mark) in self.fields.0.iter_mut().zip(&self.has_marks) {
-            if *has_mark {
-                let of_strict = strict.0.iter().find(|(known, _)| known == key);
-                *value = of_strict.map_or_else(|| Value::of(""), |(_, value)| value.clone());
+            if !has_mark {
+                continue;
+            }
+            let of = |fields: &Fields| {
+                fields.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
+            };
+            match strict {
+                Some(strict) => *value = of(strict).unwrap_or_else(|| Value::of("")),
+                // What is no YAML even by itself stands as it is.
+                None => {
+                    let line = [key.as_bytes(), b": ", &value.whole].concat();
+                    let alone = String::from_utf8(line).ok();
+                    let alone = alone.and_then(|line| super::strict::read(&line).ok());
+                    *value = alone.as_ref().and_then(of).unwrap_or_else(|| value.clone());
+                }
             }
         }
         self.fields

@@ -75,8 +75,8 @@ impl PathText {
 }
 
 fn is_called_like_an_image(path: &Path) -> bool {
-    let name = path.file_name().and_then(OsStr::to_str);
-    name.is_some_and(|name| BackupName::parse(name).is_some())
+    let name = path.file_name().map(OsStr::to_string_lossy);
+    name.is_some_and(|name| BackupName::parse(&name).is_some())
 }
 
 /// The keys of requests.
@@ -113,11 +113,9 @@ pub(super) fn read(message: &[u8]) -> Result<Request, Rejection> {
         Err(_) => Err("the message is not UTF-8".to_string()),
     };
     let fields = match (lines, strict) {
-        // Lines that are no YAML have no quotes to respect.
-        (Some(lines), Err(_)) if lines.is_plain() => lines.fields,
-        (Some(lines), Ok(strict)) => lines.with_quoted_of(&strict),
-        (_, Ok(strict)) => strict,
-        (_, Err(reason)) => return Err(reject(reason)),
+        (Some(lines), strict) => lines.with_quoted_of(strict.as_ref().ok()),
+        (None, Ok(strict)) => strict,
+        (None, Err(reason)) => return Err(reject(reason)),
     };
     fields.refuse_twice().map_err(reject)?;
     fields.request()

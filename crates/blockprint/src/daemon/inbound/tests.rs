@@ -63,6 +63,13 @@ fn what_is_no_yaml_is_taken_as_it_stands() {
         let text = format!("type: clone\nsource: /dev/sdb1\ndestination: {path}\nname: n");
         assert_eq!(clone_of(&text).1, path);
     }
+    for (name, meant) in
+        [("[a", "[a"), ("\"a", "\"a"), ("'a' b", "'a' b"), ("*a", "*a"), ("'a: b'", "a: b")]
+    {
+        let text = format!("type: clone\nsource: /dev/sdb1\ndestination: /srv/c: d\nname: {name}");
+        let read = clone_of(&text);
+        assert_eq!((read.1.as_str(), read.2.as_str()), ("/srv/c: d", meant));
+    }
     let bytes = b"type: delete-clone\nfile: /srv/\xff-2026-03-04T0506.apt.dd.gz";
     let Ok(Request::Delete { file }) = read(bytes) else { panic!("it is a request") };
     assert_eq!(file.resolve().as_os_str().as_bytes(), &bytes[25..]);

@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::partitions::probe;
-use engine::{Error, ErrorKind, Result};
+use engine::{Error, ErrorKind, ProcessGroup, Result};
 use serde_json::Value;
 
 use super::{Disk, Part};
@@ -19,16 +18,19 @@ use super::{Disk, Part};
 /// lsblk is not waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// So often it is asked whether anybody still wants to know.
+const LOOK_UP_EVERY: Duration = Duration::from_millis(20);
+
 /// More output is not read, in bytes.
 const OUTPUT_BYTES: u64 = 16 << 20;
 
 /// No device lies deeper.
 const DEPTH: usize = 16;
 
-/// Asks lsblk, or what stands in for it.
-pub(super) fn list(stand_in: Option<&Path>) -> Result<Vec<Disk>> {
+/// Asks lsblk, or what stands in for it, as long as somebody wants to know.
+pub(super) fn list(stand_in: Option<&Path>, is_wanted: &dyn Fn() -> bool) -> Result<Vec<Disk>> {
     let program = stand_in.unwrap_or(Path::new("lsblk"));
-    let output = run(program)?;
+    let output = run(program, is_wanted)?;
     let invalid = |what: &str| {
         let name = program.display();
         Error::new(ErrorKind::Damaged, format!("what {name} says about disks is {what}"))
@@ -167,17 +169,16 @@ fn size(device: &Value) -> Option<u64> {
 }
 
 /// Its standard output, if it ends well and in time.
-fn run(program: &Path) -> Result<Vec<u8>> {
+fn run(program: &Path, is_wanted: &dyn Fn() -> bool) -> Result<Vec<u8>> {
     let name = program.display();
     let mut command = Command::new(program);
     command.args(["-Jbo", "name,size,fstype,label,mountpoint,uuid"]);
-    command.env("LC_ALL", "C").env_remove("LANGUAGE").process_group(0);
+    command.env("LC_ALL", "C").env_remove("LANGUAGE");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let child =
-        command.spawn().map_err(|cause| Error::io(format!("cannot start {name}"), cause))?;
-    let mut child = Reaped(child);
+    let mut lsblk = ProcessGroup::spawn(command)
+        .map_err(|cause| Error::io(format!("cannot start {name}"), cause))?;
     let (tell, told) = mpsc::channel();
-    if let Some(output) = child.0.stdout.take() {
+    if let Some(output) = lsblk.child_mut().stdout.take() {
         let read = move || {
             let mut bytes = Vec::new();
             let read = output.take(OUTPUT_BYTES).read_to_end(&mut bytes);
@@ -186,40 +187,31 @@ fn run(program: &Path) -> Result<Vec<u8>> {
         let reader = thread::Builder::new().name("lsblk".to_string()).spawn(read);
         reader.map_err(|cause| Error::io("cannot start a thread", cause))?;
     }
-    let late = || Error::new(ErrorKind::Io, format!("{name} does not answer within {PATIENCE:?}"));
     let end = Instant::now() + PATIENCE;
-    let bytes = told.recv_timeout(PATIENCE).map_err(|_| late())?;
-    let bytes = bytes.map_err(|cause| Error::io(format!("cannot read from {name}"), cause))?;
-    loop {
-        let ended = child.0.try_wait();
-        match ended.map_err(|cause| Error::io(format!("cannot wait for {name}"), cause))? {
-            // Where there is no device at all, lsblk says so with 32 or 64 and an empty list.
-            Some(status) if status.success() || status.code().is_some_and(|code| code >= 32) => {
-                return Ok(bytes);
-            }
-            Some(status) => {
-                return Err(Error::new(ErrorKind::Io, format!("{name} has failed ({status})")));
-            }
-            None if Instant::now() > end => return Err(late()),
-            None => thread::sleep(Duration::from_millis(2)),
+    let answer = loop {
+        match told.recv_timeout(LOOK_UP_EVERY) {
+            Err(RecvTimeoutError::Timeout) if is_wanted() && Instant::now() < end => {}
+            answer => break answer.ok(),
         }
+    };
+    let status = if is_wanted() {
+        let status = lsblk.wait_at_most(end.saturating_duration_since(Instant::now()));
+        // One that hangs in the kernel cannot be killed, and is not waited for.
+        let reaper = thread::Builder::new().name("reaper".to_string()).spawn(move || drop(lsblk));
+        reaper.map_err(|cause| Error::io("cannot start a thread", cause))?;
+        status
+    } else {
+        None
+    };
+    let (Some(bytes), Some(status)) = (answer, status) else {
+        let sentence = format!("{name} does not answer within {PATIENCE:?}");
+        return Err(Error::new(ErrorKind::Io, sentence));
+    };
+    // Where there is no device at all, lsblk says so with 32 or 64 and an empty list.
+    if !status.success() && status.code().is_none_or(|code| code < 32) {
+        return Err(Error::new(ErrorKind::Io, format!("{name} has failed ({status})")));
     }
-}
-
-/// A child that does not outlive us as a zombie.
-struct Reaped(Child);
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        // One that hangs in the kernel is not waited for.
-        for _ in 0..50 {
-            if !matches!(self.0.try_wait(), Ok(None)) {
-                break;
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
+    bytes.map_err(|cause| Error::io(format!("cannot read from {name}"), cause))
 }
 
 #[cfg(test)]

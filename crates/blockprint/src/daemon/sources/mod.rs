@@ -52,6 +52,9 @@ struct State {
     disks: Arc<Vec<Disk>>,
     /// Which look showed them: the last one that did not fail.
     seen: u64,
+    is_looking: bool,
+    /// Nobody wants to know any more.
+    is_ended: bool,
 }
 
 /// A look that was asked for.
@@ -68,9 +71,8 @@ impl Sources {
         let sources = Sources(Arc::clone(&shared));
         let looking = sources.clone();
         let look = move || {
-            loop {
-                let ticket = looking.wait_for_wish();
-                looking.put(ticket, list(lsblk.as_deref()));
+            while let Some(ticket) = looking.wait_for_wish() {
+                looking.put(ticket, list(lsblk.as_deref(), &|| !looking.lock().is_ended));
                 on_look();
             }
         };
@@ -107,14 +109,27 @@ impl Sources {
         (Arc::clone(&state.disks), state.seen >= ticket.0)
     }
 
-    fn wait_for_wish(&self) -> Ticket {
-        let waited = self.0.changed.wait_while(self.lock(), |state| state.asked == state.done);
-        Ticket(waited.unwrap_or_else(PoisonError::into_inner).asked)
+    /// Looks no more, and waits at most `within` until the look that is being made is given up.
+    pub(super) fn end(&self, within: Duration) {
+        let mut state = self.lock();
+        state.is_ended = true;
+        self.0.changed.notify_all();
+        drop(self.0.changed.wait_timeout_while(state, within, |state| state.is_looking));
+    }
+
+    /// The next look that is wanted; `None` at the end.
+    fn wait_for_wish(&self) -> Option<Ticket> {
+        let is_idle = |state: &mut State| state.asked == state.done && !state.is_ended;
+        let waited = self.0.changed.wait_while(self.lock(), is_idle);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.is_looking = !state.is_ended;
+        state.is_looking.then_some(Ticket(state.asked))
     }
 
     fn put(&self, ticket: Ticket, disks: Option<Vec<Disk>>) {
         let mut state = self.lock();
         state.done = ticket.0;
+        state.is_looking = false;
         if let Some(disks) = disks {
             state.disks = Arc::new(disks);
             state.seen = ticket.0;
@@ -134,13 +149,13 @@ pub(super) fn part_at<'a>(disks: &'a [Disk], path: &Path) -> Option<&'a Part> {
 }
 
 /// By lsblk, else by ourselves; `None` if neither works, so that what was seen before stands.
-fn list(lsblk: Option<&Path>) -> Option<Vec<Disk>> {
-    match lsblk::list(lsblk) {
+fn list(lsblk: Option<&Path>, is_wanted: &dyn Fn() -> bool) -> Option<Vec<Disk>> {
+    match lsblk::list(lsblk, is_wanted) {
         Ok(disks) => return Some(disks),
         Err(error) => log::error(&error.full_sentence()),
     }
     // A stand-in for lsblk shows disks that are not there: those that are would be a surprise.
-    if lsblk.is_some() {
+    if lsblk.is_some() || !is_wanted() {
         return None;
     }
     own::list().map_err(|error| log::error(&error.full_sentence())).ok()

@@ -22,6 +22,7 @@ use image::{Error, ErrorKind, Phase, Result, Task};
 use crate::{Steps, Threads};
 pub use partclone::PartcloneFailure;
 pub(crate) use partclone::refuse_failure;
+pub use readback::sha256;
 use source::Source;
 use unfinished::Unfinished;
 

@@ -1,13 +1,16 @@
-//! A new image, read back and compared with the partition that it was made of.
+//! A new image, read back: compared with the partition that it was made of, and its digest.
 
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use digest::{Algorithm, Hasher};
 use formats::packed::{self, Compression, Opened};
 use formats::partclone::PartcloneImage;
 use formats::raw::RawImage;
-use image::{AlignedBuf, Error, ErrorKind, ExtentKind, Image, ImageExt, Phase, Result, Task};
+use image::{
+    AlignedBuf, Error, ErrorKind, ExtentKind, Image, ImageExt, Medium, Phase, Result, Task,
+};
 use sys::{Access, FileMedium};
 
 use crate::Threads;
@@ -25,6 +28,9 @@ pub(super) struct Readback<'a> {
     pub(super) threads: Threads,
 }
 
+/// So much of a file is hashed at once, in bytes.
+const HASHED_BYTES: usize = 1 << 20;
+
 /// Reads every byte of the file from the disk, as an image of the partition, and compares what is data in it with the
 /// partition.
 ///
@@ -41,6 +47,30 @@ pub(super) fn compare(what: &Readback<'_>, task: &Task) -> Result<()> {
         return compare_data(what, &RawImage::open(content)?, task);
     }
     compare_data(what, &PartcloneImage::open(content)?, task)
+}
+
+/// The SHA-256 of the file `image`, as `sha256sum` prints it.
+///
+/// # Errors
+///
+/// Those of reading it; `Cancelled`.
+pub fn sha256(image: &Path, task: &Task) -> Result<String> {
+    let file = FileMedium::open(image, Access::Read)?;
+    file.expect_sequential();
+    let len_bytes = file.len()?;
+    task.begin(Phase::Hash, len_bytes);
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut piece = vec![0; HASHED_BYTES];
+    let mut at = 0;
+    while at < len_bytes {
+        task.checkpoint()?;
+        let part = HASHED_BYTES.min((len_bytes - at) as usize);
+        file.read_at(&mut piece[..part], at)?;
+        hasher.update(&piece[..part]);
+        at += part as u64;
+        task.advance(part as u64);
+    }
+    Ok(hasher.finish().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn compare_data(what: &Readback<'_>, image: &dyn Image, task: &Task) -> Result<()> {

@@ -22,9 +22,8 @@ pub fn perform(file: &Path) -> Result<()> {
     };
     // The last component, as long as nothing behind it makes it another one.
     let name = file.file_name().filter(|_| !shown.ends_with(['/', '.']));
-    let is_image = |name: &str| BackupName::parse(name).is_some();
     let name = name
-        .filter(|name| name.to_str().is_some_and(is_image))
+        .filter(|name| BackupName::parse(&name.to_string_lossy()).is_some())
         .ok_or_else(|| refuse("that is not how an image of a partition is called"))?;
     let folder = Directory::of(file)?;
     // Through the open folder: its path may lead elsewhere by now.
@@ -45,6 +44,8 @@ pub fn perform(file: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
     use testkit::host::TempDir;
 
@@ -58,6 +59,11 @@ mod tests {
     fn an_image_is_removed_and_nothing_else() {
         let scratch = TempDir::new("remove");
         let path = scratch.join(NAME);
+        // Not every name is UTF-8.
+        let other = scratch.join(OsStr::from_bytes(b"\xe4-2026-03-04T0506.apt.ext4.zst"));
+        fs::write(&other, "x").unwrap();
+        perform(&other).unwrap();
+        assert!(!other.exists());
         fs::write(&path, "x").unwrap();
         symlink(scratch.path(), scratch.join("way")).unwrap();
         perform(&scratch.join("way").join(NAME)).unwrap();

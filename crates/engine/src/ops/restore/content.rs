@@ -65,7 +65,13 @@ impl OpenImage {
             };
             return Ok(OpenImage { path: path.to_owned(), compression, variant, content });
         }
-        if name.as_ref().is_none_or(|name| name.variant != Variant::DD.name()) {
+        if name.as_ref().is_some_and(|name| name.variant != Variant::DD.name()) {
+            let sentence = format!(
+                "{shown} is damaged: it does not begin with a header of partclone, as its name says"
+            );
+            return Err(Error::new(ErrorKind::Damaged, sentence).at(shown, Some(0..15)));
+        }
+        if name.is_none() {
             let sentence = format!(
                 "{shown} is no image of a partition: it has no header of partclone, and its name does not say that \
                  it is one of raw bytes (….apt.dd.…)"

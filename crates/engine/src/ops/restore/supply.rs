@@ -67,12 +67,13 @@ pub(crate) struct FromFront<'a> {
     has_ended: bool,
 }
 
+/// All of it is counted in bytes, since a block may be longer than a piece should be.
 struct Blocks {
     used: UsedBlocks,
     block_bytes: u64,
-    /// The next block that is looked at.
+    /// Where on the partition what comes next belongs, or a place before that.
     next: u64,
-    /// How many stored blocks are to come, and how many of them before the next checksum.
+    /// How much of the stored blocks is to come, and how much of that before the next checksum.
     left: u64,
     left_in_group: u64,
     group: u64,
@@ -121,15 +122,16 @@ impl<'a> FromFront<'a> {
             let Some(check) = &self.check else { return Ok(()) };
             let (Some(header), used) = (check.header(), check.used()) else { return Ok(()) };
             if let Some(used) = used {
+                let block_bytes = u64::from(header.block_bytes);
                 let (group, has_checksums) = match header.checksums {
                     Checksums::None => (u64::MAX, false),
-                    Checksums::Crc32 { blocks, .. } => (u64::from(blocks), true),
+                    Checksums::Crc32 { blocks, .. } => (u64::from(blocks) * block_bytes, true),
                 };
                 self.blocks = Some(Blocks {
                     used: used.clone(),
-                    block_bytes: u64::from(header.block_bytes),
+                    block_bytes,
                     next: 0,
-                    left: used.used(),
+                    left: used.used() * block_bytes,
                     left_in_group: group,
                     group,
                     has_checksums,
@@ -173,21 +175,14 @@ impl<'a> FromFront<'a> {
         let mut bytes = self.buf();
         let mut piece = Piece { runs: Vec::new(), len_bytes: 0, bytes: None };
         while blocks.left > 0 && (piece.len_bytes as u64) < PIECE_BYTES {
-            let room = ((PIECE_BYTES - piece.len_bytes as u64) / blocks.block_bytes).max(1);
-            let count = blocks.left.min(blocks.left_in_group).min(room);
-            let len = (count * blocks.block_bytes) as usize;
-            // A block may be longer than a piece should be.
-            if piece.len_bytes + len > bytes.len() {
-                if piece.len_bytes > 0 {
-                    break;
-                }
-                bytes.grow_to(len);
-            }
-            self.read_exact(&mut bytes[piece.len_bytes..piece.len_bytes + len])?;
-            blocks.place(count, &mut piece.runs);
-            piece.len_bytes += len;
-            blocks.left -= count;
-            blocks.left_in_group -= count;
+            let room = PIECE_BYTES - piece.len_bytes as u64;
+            let len = blocks.left.min(blocks.left_in_group).min(room);
+            let end = piece.len_bytes + len as usize;
+            self.read_exact(&mut bytes[piece.len_bytes..end])?;
+            blocks.place(len, &mut piece.runs);
+            piece.len_bytes = end;
+            blocks.left -= len;
+            blocks.left_in_group -= len;
             if blocks.has_checksums && (blocks.left_in_group == 0 || blocks.left == 0) {
                 self.read_exact(&mut [0; 4])?;
                 blocks.left_in_group = blocks.group;
@@ -225,19 +220,19 @@ impl<'a> FromFront<'a> {
 }
 
 impl Blocks {
-    /// Where the next `count` stored blocks belong.
-    fn place(&mut self, count: u64, runs: &mut Vec<Range<u64>>) {
-        let mut left = count;
+    /// Where the next `len` stored bytes belong.
+    fn place(&mut self, len: u64, runs: &mut Vec<Range<u64>>) {
+        let mut left = len;
         while left > 0 {
-            let (run, is_used) = self.used.run_at(self.next);
+            let (run, is_used) = self.used.run_at(self.next / self.block_bytes);
+            let run_end = run.end * self.block_bytes;
             if !is_used {
-                self.next = run.end;
+                self.next = run_end;
                 continue;
             }
-            let end = run.end.min(run.start + left);
-            left -= end - run.start;
-            self.next = end;
-            let range = run.start * self.block_bytes..end * self.block_bytes;
+            let range = self.next..run_end.min(self.next + left);
+            left -= range.end - range.start;
+            self.next = range.end;
             match runs.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,
                 _ => runs.push(range),

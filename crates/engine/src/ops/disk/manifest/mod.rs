@@ -24,8 +24,8 @@ pub(super) const TABLE_FILE: &str = "table.bin";
 /// The name of the file of a set with what stands before the first partition.
 pub(super) const BOOT_FILE: &str = "boot.bin";
 
-/// No manifest is longer: that of 128 partitions has some 60 KiB.
-const LEN_MAX_BYTES: u64 = 16 << 20;
+/// No manifest is longer: that of 128 partitions has some 60 KiB. What JSON says in a byte can take a hundred in memory.
+const LEN_MAX_BYTES: u64 = 1 << 20;
 
 /// What is in a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
