@@ -45,9 +45,9 @@ pub(crate) fn clean(jobs: &Jobs, hear: impl Fn(Result<&Path>) + Send + 'static) 
     }
     let clean = move || {
         for left in left {
-            let removed = left.writes.iter().map(|path| remove(path, &hear));
             // Each is tried, whatever becomes of the others.
-            if removed.fold(true, |all, removed| all && removed) {
+            let kept = left.writes.iter().filter(|path| !remove(path, &hear)).count();
+            if kept == 0 {
                 left.forget();
             }
         }

@@ -1,7 +1,6 @@
 //! The daemon and its client: beginning and end, requests of every form, disks, and clients that misbehave.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,6 +10,7 @@ use crate::daemon_client::{
     Client, HEAD, TAIL, address, apart_core, is_end, require_client, stand_in,
     stand_ins_for_partclone, with_stand_ins,
 };
+use crate::partition_kill::descendants;
 use crate::support::{names, until};
 
 #[test]
@@ -149,14 +149,10 @@ fn a_failing_lsblk_leaves_what_was_seen_before_and_stops_nothing() {
         assert_eq!(client.status()["sources"], seen, "{body}");
     }
     // One that hangs is answered for; the end does not wait for it, and ends it with all that it has started.
-    stand_in(&scratch, "lsblk", "sleep 1000 &\necho $! > \"$0.started\"\nwait");
+    stand_in(&scratch, "lsblk", "sleep 1000; true");
     assert_eq!(client.status()["sources"], seen);
     client.end().1.expect_ok();
-    let started = fs::read_to_string(scratch.join("lsblk.started")).unwrap();
-    let process = Path::new("/proc").join(started.trim()).join("cmdline");
-    until("nothing is left of it", || {
-        fs::read(&process).is_ok_and(|line| line.is_empty()) || !process.exists()
-    });
+    until("nothing is left of it", || descendants(&scratch).is_empty());
 }
 
 #[test]

@@ -274,9 +274,9 @@ fn a_partclone_that_is_killed_at_any_moment_is_no_success() {
         scene.prepare();
         scene.client.heard.clear();
         if round % 2 == 0 {
-            scene.ask_clone()
+            scene.ask_clone();
         } else {
-            scene.ask_restore()
+            scene.ask_restore();
         }
         let is_stand_in = |(_, command): &(u32, String)| command.contains("pcl.ext2");
         let mut found = None;

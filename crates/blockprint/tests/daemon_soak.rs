@@ -11,6 +11,7 @@ use serde_json::Value;
 use testkit::host::{Needs, TempDir};
 
 use crate::daemon_client::{Client, HEAD, TAIL, is_end, require_client, stand_in, with_stand_ins};
+use crate::partition_kill::descendants;
 use crate::support::{make_noise, names, until};
 
 const REQUESTS: usize = 200;
@@ -32,7 +33,7 @@ report 00:00:00 100.00 Rate:1.35GB/min
         stand_in(&scratch, &format!("pcl.{variant}"), &body);
     }
     let mut client = Client::start(&scratch, with_stand_ins(&scratch));
-    let before = Held::by(client.core().pid());
+    let before = Held::by(client.core().pid(), &scratch);
     let mut jobs = Seen::default();
     let mut random = Rng::with_seed(19);
     for number in 0..REQUESTS {
@@ -55,8 +56,10 @@ report 00:00:00 100.00 Rate:1.35GB/min
     client.status();
     let pid = client.core().pid();
     until("all is given back", || {
-        let now = Held::by(pid);
-        now.children == 0 && now.threads <= before.threads && now.descriptors <= before.descriptors
+        let now = Held::by(pid, &scratch);
+        now.processes <= before.processes
+            && now.threads <= before.threads
+            && now.descriptors <= before.descriptors
     });
     assert!(names(&folder).iter().all(|name| !name.ends_with(".inprogress")));
     client.end().1.expect_ok();
@@ -119,22 +122,19 @@ impl Seen {
     }
 }
 
-/// What a process has.
+/// What the daemon has.
 struct Held {
     descriptors: usize,
     threads: usize,
-    children: usize,
+    /// With itself.
+    processes: usize,
 }
 
 impl Held {
-    fn by(pid: u32) -> Self {
+    fn by(pid: u32, scratch: &TempDir) -> Self {
         let process = Path::new("/proc").join(pid.to_string());
         let count = |folder: &str| fs::read_dir(process.join(folder)).unwrap().count();
-        let threads = fs::read_dir(process.join("task")).unwrap().filter_map(Result::ok);
-        let children = threads
-            .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-            .map(|children| children.split_whitespace().count())
-            .sum();
-        Held { descriptors: count("fd"), threads: count("task"), children }
+        let processes = descendants(scratch).len();
+        Held { descriptors: count("fd"), threads: count("task"), processes }
     }
 }

@@ -238,6 +238,6 @@ fn of_raw_bytes_that_are_not_compressed_it_is_said_that_nothing_can_be_checked()
         let outcome = victim.verify().expect_ok();
         let warnings = outcome.events("warning");
         let [warning] = &warnings[..] else { panic!("{outcome}") };
-        assert!(warning["text"].as_str().unwrap().contains("has no checksums"), "{warning}");
+        assert!(warning["message"].as_str().unwrap().contains("has no checksums"), "{warning}");
     });
 }

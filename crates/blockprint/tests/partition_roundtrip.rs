@@ -107,7 +107,7 @@ impl Kind {
         let device = attach(image);
         match self.access {
             Access::Mounted => {
-                populate(Mount::new(device.path(), self.mount).path(), self.filesystem)
+                populate(Mount::new(device.path(), self.mount).path(), self.filesystem);
             }
             Access::Mtools => populate_fat(image),
             Access::Bytes => {}

@@ -3,8 +3,8 @@
 //! One binary, a module for each concern. A test that needs root, a tool or a filesystem asks for it through
 //! `testkit::host::require` and is skipped aloud where it is missing.
 
-mod backups;
 mod backup;
+mod backups;
 mod casync;
 mod cat;
 mod cli;

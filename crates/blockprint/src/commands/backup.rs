@@ -71,7 +71,7 @@ fn jobs(task: &Task) -> Result<Jobs> {
         {
             match removed {
                 Ok(path) => {
-                    task.note(format!("removed {}, of a job that was killed", path.display()))
+                    task.note(format!("removed {}, of a job that was killed", path.display()));
                 }
                 Err(error) => task.warn(error.full_sentence()),
             }

@@ -5,7 +5,7 @@
 //! the extra fields of their headers, and one that says where these begin. So `gzip`, `pigz` and all others read them,
 //! and no byte of them changes unseen.
 //!
-//! Of files by others [`index`] keeps places to start from, about every 4 MiB of content.
+//! Of files by others [`index`](super::index) keeps places to start from, about every 4 MiB of content.
 //!
 //! [`Table`]: super::Table
 

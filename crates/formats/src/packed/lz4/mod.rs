@@ -7,7 +7,7 @@
 //! [`Table`]: super::Table
 //!
 //! Files by others: blocks that stand alone (what `lz4` makes unless it is told otherwise) are read where they are, by
-//! a table that [`index`] keeps; of a file with blocks that need each other it keeps the content, packed anew.
+//! a table that [`index`](super::index) keeps; of a file with blocks that need each other it keeps the content, packed anew.
 
 mod frame;
 mod layout;

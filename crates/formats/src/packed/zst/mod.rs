@@ -6,7 +6,7 @@
 //! every reader of the seekable format reads any part of them, and no byte of them changes unseen.
 //!
 //! Files by others are read at any place by their seek table, or frame by frame where all frames are small and say how
-//! long their content is. Within a frame there is no place to start from: of a file with long ones [`index`] keeps the
+//! long their content is. Within a frame there is no place to start from: of a file with long ones [`index`](super::index) keeps the
 //! content, packed anew.
 
 mod frames;
