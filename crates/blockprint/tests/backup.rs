@@ -225,6 +225,23 @@ fn a_filesystem_that_was_not_unmounted_is_taken_as_raw_bytes_and_that_is_said() 
 }
 
 #[test]
+fn fat12_whose_map_partclone_gets_wrong_is_taken_as_raw_bytes() {
+    let needs = needs().tools(&["mkfs.vfat", "mcopy"]);
+    let Some(scratch) = require(&needs) else { return };
+    let (disk, file) = (scratch.join("disk"), scratch.join("file"));
+    make(&disk, 4, &[Part::Hole(4 * MIB)]);
+    make(&file, 5, &[Part::Noise(MIB)]);
+    run(tool("mkfs.vfat").args(["-F", "12"]).arg(&disk));
+    run(tool("mcopy").arg("-i").arg(&disk).arg(&file).arg("::file"));
+    let outcome = backup(&scratch, &disk, scratch.path()).arg("--verify").run().expect_ok();
+    assert!(outcome.stdout.contains("FAT12"), "{outcome}");
+    let result = outcome.result();
+    let unpacked = scratch.join("unpacked");
+    unpack("zstd", Path::new(result["destination"].as_str().unwrap()), &unpacked);
+    assert_same(&unpacked, &disk);
+}
+
+#[test]
 fn content_that_nobody_knows_is_taken_as_it_is() {
     let Some(scratch) = require(&needs()) else { return };
     let source = scratch.join("source");

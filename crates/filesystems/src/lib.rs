@@ -11,4 +11,5 @@ mod used;
 
 pub use layer::UsedOnly;
 pub use probe::{Filesystem, probe};
+pub use state::unmapped;
 pub use used::{Used, used_blocks};

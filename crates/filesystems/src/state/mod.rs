@@ -2,12 +2,15 @@
 
 mod xfs;
 
+use std::path::Path;
+
 use image::{Medium, Result};
 
 use crate::partclone::Variant;
+use crate::probe;
 use crate::superblock::{self, Superblock};
 
-/// Why the filesystem on `medium` must not be given to partclone, a sentence without a full stop: it was not cleanly
+/// Why the filesystem on `device` must not be given to partclone, a sentence without a full stop: it was not cleanly
 /// unmounted, and what its journal or log knows would be missing in the map, and in an image. Of XFS and btrfs
 /// partclone 0.3.23 does not notice that, and reports success. Nor must FAT12: it leaves data of the files out of the map.
 ///
@@ -15,7 +18,12 @@ use crate::superblock::{self, Superblock};
 ///
 /// # Errors
 ///
-/// Those of reading `medium`.
+/// Those of opening and reading `device`.
+pub fn unmapped(variant: Variant, device: &Path) -> Result<Option<String>> {
+    of(variant, &*probe::open(device)?)
+}
+
+/// The same of an open one.
 pub(crate) fn of(variant: Variant, medium: &dyn Medium) -> Result<Option<String>> {
     let at = |offset| superblock::read(medium, offset);
     let reason = match variant.name() {
@@ -82,17 +90,11 @@ fn f2fs(block: &Superblock, medium: &dyn Medium) -> Result<Option<&'static str>>
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     use testkit::host::{self, Filesystem, Needs, TempDir};
 
     use super::*;
-    use crate::probe;
-
-    fn unclean(variant: Variant, device: &Path) -> Result<Option<String>> {
-        of(variant, &*probe::open(device)?)
-    }
-
     fn variant(name: &str) -> Variant {
         Variant::by_name(name).unwrap()
     }
@@ -113,7 +115,7 @@ mod tests {
         options: &[&str],
     ) -> [Option<String>; 2] {
         let path = made(folder, kind, options, 320);
-        assert_eq!(unclean(variant(kind), &path).unwrap(), None, "a new {kind} {options:?}");
+        assert_eq!(unmapped(variant(kind), &path).unwrap(), None, "a new {kind} {options:?}");
         let copy = folder.join("crashed.img");
         {
             let mounted = Filesystem::mount(&path);
@@ -124,7 +126,7 @@ mod tests {
             }
             host::run(host::tool("cp").arg("--sparse=always").arg(mounted.device()).arg(&copy));
         }
-        [unclean(variant(kind), &copy).unwrap(), unclean(variant(kind), &path).unwrap()]
+        [unmapped(variant(kind), &copy).unwrap(), unmapped(variant(kind), &path).unwrap()]
     }
 
     #[test]
@@ -156,10 +158,10 @@ mod tests {
                 let file = fs::File::create(mounted.path().join(format!("{round}.{number}")));
                 file.unwrap().sync_all().unwrap();
             }
-            let now = unclean(variant("xfs"), mounted.device()).unwrap();
+            let now = unmapped(variant("xfs"), mounted.device()).unwrap();
             assert_eq!(now.as_deref(), Some(UNCLEAN), "in {round}");
             drop(mounted);
-            assert_eq!(unclean(variant("xfs"), &path).unwrap(), None, "after {round}");
+            assert_eq!(unmapped(variant("xfs"), &path).unwrap(), None, "after {round}");
         }
     }
 
@@ -169,7 +171,7 @@ mod tests {
         let cases = [("12", 4, true), ("16", 16, false), ("32", 64, false)];
         for (bits, mib, refused) in cases {
             let path = made(&folder, "vfat", &["-F", bits], mib);
-            let reason = unclean(variant("vfat"), &path).unwrap();
+            let reason = unmapped(variant("vfat"), &path).unwrap();
             assert_eq!(reason.is_some_and(|reason| reason.contains("FAT12")), refused, "{bits}");
         }
     }
@@ -184,13 +186,13 @@ mod tests {
             fs::write(path, bytes).unwrap();
         };
         let exfat = made(&scratch, "exfat", &[], 16);
-        assert_eq!(unclean(variant("exfat"), &exfat).unwrap(), None);
+        assert_eq!(unmapped(variant("exfat"), &exfat).unwrap(), None);
         change(&exfat, 106, 2);
-        assert_eq!(unclean(variant("exfat"), &exfat).unwrap().as_deref(), Some(UNCLEAN));
+        assert_eq!(unmapped(variant("exfat"), &exfat).unwrap().as_deref(), Some(UNCLEAN));
         let f2fs = made(&scratch, "f2fs", &["-q"], 64);
-        assert_eq!(unclean(variant("f2fs"), &f2fs).unwrap(), None);
+        assert_eq!(unmapped(variant("f2fs"), &f2fs).unwrap(), None);
         // The first checkpoint lies in the second block of 512.
         change(&f2fs, (512 << 12) + 132, 1);
-        assert_eq!(unclean(variant("f2fs"), &f2fs).unwrap().as_deref(), Some(UNCLEAN));
+        assert_eq!(unmapped(variant("f2fs"), &f2fs).unwrap().as_deref(), Some(UNCLEAN));
     }
 }

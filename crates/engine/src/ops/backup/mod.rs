@@ -125,7 +125,7 @@ pub fn plan(request: BackupRequest, task: &Task) -> Result<BackupPlan> {
     let source = opened.as_ref().map_or(&*request.source, |source| source.path()).to_owned();
     let device_bytes = opened.as_ref().map_or(0, |source| source.image().size());
     let filesystem = naming::filesystem(&request, opened.as_ref(), task);
-    let variant = naming::variant(&request, &filesystem, task);
+    let variant = naming::variant(&request, opened.as_ref(), &filesystem, task)?;
     let destination = naming::destination(&request, &filesystem, variant)?;
     let plan = BackupPlan {
         source,

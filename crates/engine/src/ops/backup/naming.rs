@@ -39,8 +39,31 @@ pub(super) fn partclone(request: &BackupRequest) -> Option<Partclone> {
     request.partclone.clone().or_else(Partclone::find)
 }
 
-/// Who images that filesystem: raw, where nobody knows it.
-pub(super) fn variant(request: &BackupRequest, filesystem: &Filesystem, task: &Task) -> Variant {
+/// Who images that filesystem: raw, where nobody knows it, or where its superblock says that partclone would not see all
+/// of it.
+pub(super) fn variant(
+    request: &BackupRequest,
+    source: Option<&Source>,
+    filesystem: &Filesystem,
+    task: &Task,
+) -> Result<Variant> {
+    let variant = installed(request, filesystem, task);
+    let is_stub = request.partclone.as_ref().is_some_and(Partclone::is_stub);
+    let Some(source) = source.filter(|_| !is_stub && !variant.is_raw()) else {
+        return Ok(variant);
+    };
+    Ok(match filesystems::unmapped(variant, source.path())? {
+        Some(reason) => {
+            let name = source.path().display();
+            task.warn(format!("all of {name} is read, as raw bytes: {reason}"));
+            Variant::DD
+        }
+        None => variant,
+    })
+}
+
+/// The variant that is there for it.
+fn installed(request: &BackupRequest, filesystem: &Filesystem, task: &Task) -> Variant {
     let Some(kind) = &filesystem.kind else { return Variant::DD };
     let Some(variant) = Variant::by_name(kind) else { return Variant::DD };
     match partclone(request) {
