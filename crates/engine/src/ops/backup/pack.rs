@@ -177,9 +177,10 @@ impl Shared<'_> {
     }
 }
 
-/// A piece as segments: none is longer than twice what is wished for.
+/// A piece as segments of equal length, as near to what is wished for as can be: no small rest becomes one of its own.
 fn segments(content: &[u8], wish_bytes: usize) -> impl Iterator<Item = &[u8]> {
-    content.chunks(if content.len() <= 2 * wish_bytes { content.len().max(1) } else { wish_bytes })
+    let count = ((content.len() + wish_bytes / 2) / wish_bytes).max(1);
+    content.chunks(content.len().div_ceil(count).max(1))
 }
 
 /// Nobody waits for the piece of a thread that is gone; its panic goes on when all are joined.
@@ -254,6 +255,16 @@ mod tests {
         out.read_at(&mut found, 0).unwrap();
         assert_eq!(len, expected.len() as u64);
         assert!(found == expected);
+    }
+
+    #[test]
+    fn no_segment_is_a_small_rest() {
+        let lengths =
+            |len: usize| -> Vec<usize> { segments(&vec![0; len], 512).map(<[u8]>::len).collect() };
+        assert_eq!(lengths(1), [1]);
+        assert_eq!(lengths(700), [700]);
+        assert_eq!(lengths(1028), [514, 514]);
+        assert_eq!(lengths(1537), [513, 513, 511]);
     }
 
     #[test]
