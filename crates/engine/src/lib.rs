@@ -16,6 +16,7 @@ pub mod location;
 pub mod mapfile;
 mod matching;
 pub mod ops;
+mod partclone;
 mod pipeline;
 mod publish;
 mod reflink;
@@ -38,6 +39,7 @@ pub mod chunking {
 
 /// The words of partition images that a face needs to speak with an operation.
 pub mod partitions {
+    pub use crate::partclone::{OnReport, PartcloneFailure};
     pub use filesystems::partclone::{Partclone, Report, Variant};
     pub use filesystems::{Filesystem, probe};
     pub use formats::packed::Compression;

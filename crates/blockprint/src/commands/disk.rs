@@ -69,7 +69,7 @@ pub(super) fn restore(args: RestoreArgs, common: &Common, face: &Face) -> Result
         return Ok(ExitCode::SUCCESS);
     }
     if !args.yes {
-        super::restore::confirm(&plan.set, &plan.target)?;
+        super::confirm::overwriting(&plan.set, &plan.target)?;
     }
     let report =
         face.run(|task| jobs.run(claims, task, |task| disk::restore::perform(plan, task)))?;

@@ -5,6 +5,7 @@ mod backups;
 mod cat;
 mod clone;
 mod compare;
+mod confirm;
 mod copy;
 mod daemon;
 mod devices;

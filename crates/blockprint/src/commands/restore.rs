@@ -1,13 +1,11 @@
 //! `blockprint restore`.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use engine::jobs::{Claims, Jobs};
 use engine::ops::disk;
 use engine::ops::restore::{self, RestorePlan, RestoreReport, RestoreRequest};
-use engine::{Error, ErrorKind, Result, devices};
+use engine::{Error, ErrorKind, Result};
 
 use crate::args::{Common, RestoreArgs};
 use crate::debug;
@@ -48,41 +46,11 @@ pub(super) fn run(args: RestoreArgs, common: &Common, face: &Face) -> Result<Exi
     // What cannot be done anyway is refused before anybody is asked. The plan holds the target while they think.
     let plan = face.run(|task| restore::plan(request, task))?;
     if !args.yes {
-        confirm(&plan.image, &plan.target)?;
+        super::confirm::overwriting(&plan.image, &plan.target)?;
     }
     let report = face.run(|task| jobs.run(claims, task, |task| restore::perform(plan, task)))?;
     face.report(&report, Wanted::UnlessQuiet);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Asks whether `target` may be overwritten.
-///
-/// # Errors
-///
-/// `Invalid` where nobody can be asked; `Cancelled` for any other answer than yes.
-pub(super) fn confirm(image: &Path, target: &Path) -> Result<()> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        let sentence = format!(
-            "cannot ask whether {} may be overwritten: this is no terminal (--yes says so)",
-            target.display()
-        );
-        return Err(Error::new(ErrorKind::Invalid, sentence));
-    }
-    let device = devices::look(target)?;
-    let mut err = io::stderr().lock();
-    let asked = write!(
-        err,
-        "All of this will be LOST:\n  {}\nIt will be overwritten with {}.\nType yes to go on: ",
-        device.describe(),
-        devices::shown(&image.to_string_lossy()),
-    )
-    .and_then(|()| err.flush());
-    let mut answer = String::new();
-    let answered = asked.and_then(|()| io::stdin().lock().read_line(&mut answer));
-    match answered {
-        Ok(_) if answer.trim() == "yes" => Ok(()),
-        _ => Err(Error::new(ErrorKind::Cancelled, "nothing was written: the answer was not yes")),
-    }
 }
 
 impl Report for RestorePlan {

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::{Duration, Instant, SystemTime};
 
 use engine::jobs::{JobId, Standing};
-use engine::ops::backup::PartcloneFailure;
+use engine::partitions::PartcloneFailure;
 use engine::partitions::Report;
 use engine::{Error, ErrorKind, Phase};
 

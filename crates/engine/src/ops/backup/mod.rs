@@ -11,17 +11,15 @@ mod unfinished;
 mod work;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use filesystems::partclone::{Partclone, Report, Variant};
+use filesystems::partclone::{Partclone, Variant};
 use filesystems::{Filesystem, Used, used_blocks};
 use formats::packed::Compression;
 use image::{Error, ErrorKind, Phase, Result, Task};
 
+use crate::partclone::OnReport;
 use crate::{Steps, Threads};
-pub use partclone::PartcloneFailure;
-pub(crate) use partclone::refuse_failure;
 pub use readback::sha256;
 use source::Source;
 use unfinished::Unfinished;
@@ -56,9 +54,6 @@ pub struct BackupRequest {
     /// Told of each step.
     pub steps: Steps,
 }
-
-/// Hears what partclone says.
-pub type OnReport = Arc<dyn Fn(Report) + Send + Sync>;
 
 /// A backup that can be made: nothing is written.
 pub struct BackupPlan {
@@ -154,7 +149,7 @@ pub fn plan(request: BackupRequest, task: &Task) -> Result<BackupPlan> {
 /// # Errors
 ///
 /// `Full`, `Io`, `Damaged` (a verification), `Cancelled`; `Unsupported` with the reason where it cannot be known which blocks are
-/// used; `Io` with a [`PartcloneFailure`] below if a stand-in for partclone fails. The unfinished file is removed, unless it is whole and only its name was taken meanwhile.
+/// used; `Io` with a [`PartcloneFailure`](crate::partitions::PartcloneFailure) below if a stand-in for partclone fails. The unfinished file is removed, unless it is whole and only its name was taken meanwhile.
 pub fn perform(mut plan: BackupPlan, task: &Task) -> Result<BackupReport> {
     let start = Instant::now();
     let steps = plan.request.steps.clone();

@@ -1,19 +1,18 @@
 //! A backup whose stream a stand-in for partclone writes: it is cut, packed, and looked at while it passes.
 
-use std::fmt;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use filesystems::partclone::{Ended, Partclone, Variant};
+use filesystems::partclone::{Partclone, Variant};
 use formats::packed::Packing;
 use formats::partclone::{Checked, StreamCheck};
 use image::layers::Throttle;
 use image::{Error, ErrorKind, Medium, Result, Task};
 
-use super::OnReport;
 use super::pack::pack;
 use crate::Threads;
+use crate::partclone::{OnReport, refuse_failure};
 
 /// What is cloned, and how.
 pub(super) struct Cloning<'a> {
@@ -34,22 +33,11 @@ pub(super) struct Cloned {
     pub(super) checked: Option<Checked>,
 }
 
-/// A partclone that did not do what it was started for: what lies below the error that says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartcloneFailure {
-    /// The program's name.
-    pub program: String,
-    /// Why, in a sentence, if it said so in words that we know.
-    pub reason: Option<String>,
-    /// The last lines that it printed.
-    pub last_lines: String,
-}
-
 /// Has partclone write the stream, and packs it into `out`.
 ///
 /// # Errors
 ///
-/// `Io` with a [`PartcloneFailure`] below; those of `out`; `Cancelled`.
+/// `Io` with a [`PartcloneFailure`](crate::partclone::PartcloneFailure) below; those of `out`; `Cancelled`.
 pub(super) fn clone_into(what: &Cloning<'_>, out: &dyn Medium, task: &Task) -> Result<Cloned> {
     let mut running = what.partclone.clone_device(what.variant, what.device)?;
     let Some(mut stdout) = running.stdout() else {
@@ -111,35 +99,3 @@ fn no_image(error: &Error, task: &Task) {
         error.full_sentence()
     ));
 }
-
-/// The error for a partclone that ended otherwise than well.
-pub(crate) fn refuse_failure(ended: &Ended, partclone: &Partclone, variant: Variant) -> Result<()> {
-    if ended.success {
-        return Ok(());
-    }
-    let program = partclone
-        .program(variant)
-        .and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
-    let failure = PartcloneFailure {
-        program: program.unwrap_or_else(|| format!("partclone.{}", variant.name())),
-        reason: ended.reason.clone(),
-        last_lines: ended.last_lines.clone(),
-    };
-    let sentence = match &failure.reason {
-        Some(reason) => reason.clone(),
-        None => format!("{} has failed", failure.program),
-    };
-    Err(Error::new(ErrorKind::Io, sentence).because(failure))
-}
-
-impl fmt::Display for PartcloneFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = |line: &&str| !line.is_empty() && !line.starts_with("Partclone fail");
-        match self.last_lines.lines().map(str::trim).rfind(said) {
-            Some(line) => write!(f, "{} said: {}", self.program, line.escape_debug()),
-            None => write!(f, "{} said nothing", self.program),
-        }
-    }
-}
-
-impl std::error::Error for PartcloneFailure {}

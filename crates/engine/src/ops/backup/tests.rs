@@ -12,6 +12,7 @@ use testkit::host::TempDir;
 
 use super::*;
 use crate::ops::restore::{self, RestoreRequest};
+use crate::partclone::PartcloneFailure;
 
 /// A folder with stand-ins that run `script`, for the variants `dd` and `ext2`.
 struct Stubs {

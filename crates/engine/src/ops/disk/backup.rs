@@ -14,7 +14,7 @@ use image::units::Bytes;
 use image::{Error, ErrorKind, Folder, Medium, Result, Task};
 use sys::{Access, AttachedPart, Directory, FileMedium, LocalTime};
 
-use super::manifest::{BOOT_FILE, TABLE_FILE};
+use super::manifest::{BOOT_FILE, BOOT_MAX_BYTES, TABLE_FILE};
 use super::parts::Disk;
 use super::set::{self, UnfinishedSet};
 use super::{Boot, Content, DiskFacts, Manifest, PartitionFacts, TableFacts, digest};
@@ -22,10 +22,6 @@ use crate::backup_name::BackupName;
 use crate::ops::backup::{self, BackupRequest};
 use crate::{Steps, Threads, devices};
 
-/// What is kept of the place before the first partition, at most. Boot loaders use the first MiB; some boards 16 of them.
-const BOOT_MAX_BYTES: u64 = 64 << 20;
-/// What is kept of table and boot area together, at most.
-pub(super) const HEAD_MAX_BYTES: u64 = BOOT_MAX_BYTES + (16 << 20);
 /// What makes a partition a swap area is in its first page, and no machine has larger ones.
 pub(super) const SWAP_HEADER_BYTES: u64 = 64 << 10;
 

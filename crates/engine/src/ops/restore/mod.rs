@@ -15,7 +15,7 @@ use formats::packed::Compression;
 use image::layers::Throttle;
 use image::{Error, ErrorKind, Medium, Phase, Result, Task};
 
-pub use super::backup::OnReport;
+use crate::partclone::OnReport;
 use crate::{Steps, Threads};
 pub(crate) use content::OpenImage;
 pub(crate) use read::{each_piece, read_runs};
@@ -139,7 +139,7 @@ pub fn plan(request: RestoreRequest, task: &Task) -> Result<RestorePlan> {
 /// # Errors
 ///
 /// `Damaged` with the position in the image; `TooSmall` for a raw image that did not fit; `Io`, with a
-/// [`PartcloneFailure`](super::backup::PartcloneFailure) below if partclone failed; `Cancelled`.
+/// [`PartcloneFailure`](crate::partitions::PartcloneFailure) below if partclone failed; `Cancelled`.
 pub fn perform(plan: RestorePlan, task: &Task) -> Result<RestoreReport> {
     let start = Instant::now();
     let request = &plan.request;

@@ -12,7 +12,7 @@ use image::{Error, ErrorKind, Medium, Phase, Result, Task};
 
 use super::content::OpenImage;
 use super::target::too_small;
-use crate::ops::backup::{OnReport, refuse_failure};
+use crate::partclone::{OnReport, refuse_failure};
 
 /// What partclone is to do.
 pub(super) struct Restoring<'a> {
@@ -32,7 +32,7 @@ const PIECE_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 ///
-/// `Io` with a [`PartcloneFailure`](crate::ops::backup::PartcloneFailure) below; `Damaged`, with the position;
+/// `Io` with a [`PartcloneFailure`](crate::partclone::PartcloneFailure) below; `Damaged`, with the position;
 /// `TooSmall`; `Cancelled`.
 pub(super) fn restore(what: &Restoring<'_>, task: &Task) -> Result<u64> {
     let variant = what.image.variant;

@@ -14,7 +14,6 @@ use image::{Error, ErrorKind, Folder, Medium, Result};
 use serde_json::Value;
 use sys::Directory;
 
-use super::backup::HEAD_MAX_BYTES;
 use super::json::Object;
 
 /// The name of the manifest in its set.
@@ -23,6 +22,11 @@ pub(super) const FILE: &str = "manifest.json";
 pub(super) const TABLE_FILE: &str = "table.bin";
 /// The name of the file of a set with what stands before the first partition.
 pub(super) const BOOT_FILE: &str = "boot.bin";
+
+/// What is kept of the place before the first partition, at most. Boot loaders use the first MiB; some boards 16 of them.
+pub(super) const BOOT_MAX_BYTES: u64 = 64 << 20;
+/// What is kept of table and boot area together, at most.
+const HEAD_MAX_BYTES: u64 = BOOT_MAX_BYTES + (16 << 20);
 
 /// No manifest is longer: that of 128 partitions has some 60 KiB. What JSON says in a byte can take a hundred in memory.
 const LEN_MAX_BYTES: u64 = 1 << 20;
