@@ -182,8 +182,9 @@ impl Scene {
         let next = self.start();
         let mut heard = std::mem::take(&mut self.client.heard);
         heard.pop();
-        until("no unfinished image is left", || {
-            !names(&self.folder).iter().any(|name| is_unfinished(name))
+        until("no unfinished image is left, and no note of one", || {
+            names(&jobs_folder(&self.scratch)).is_empty()
+                && !names(&self.folder).iter().any(|name| is_unfinished(name))
         });
         self.client.say("type: kill-request");
         next.wait_at_most(Duration::from_secs(20)).expect_ok();

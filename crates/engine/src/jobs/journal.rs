@@ -139,7 +139,13 @@ fn left_at(path: &Path) -> Option<Leftover> {
     }
     let mut text = String::new();
     (&file).take(NOTE_MAX).read_to_string(&mut text).ok()?;
-    let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+    let Some((whole, _)) = text.rsplit_once('\n') else {
+        // Its process ended before it could say what the job is, and before that had begun.
+        if path.file_stem().and_then(OsStr::to_str).and_then(JobId::parse).is_some() {
+            let _ = fs::remove_file(path);
+        }
+        return None;
+    };
     let last: Value = serde_json::from_str(whole.lines().last()?).ok()?;
     let paths =
         |name: &str| last[name].as_array()?.iter().map(value_path).collect::<Option<Vec<_>>>();
@@ -227,6 +233,19 @@ mod tests {
         assert_eq!(left.writes, expected);
         left.forget();
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_note_that_a_process_left_before_its_first_line_goes_too() {
+        let scratch = TempDir::new("journal");
+        let journal = Journal::open(scratch.path().to_owned()).unwrap();
+        let path = scratch.join(format!("{}.json", JobId::new().unwrap()));
+        let file = create(&path).unwrap();
+        assert!(journal.leftovers().unwrap().is_empty());
+        assert!(path.exists(), "its process lives");
+        drop(file);
+        assert!(journal.leftovers().unwrap().is_empty());
+        assert!(!path.exists());
     }
 
     #[test]
